@@ -1,0 +1,5 @@
+"""`python -m hpcbatch`."""
+
+from hpcbatch.cli.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,261 @@
+"""From the arguments of `invoke`, its `--file` and its `--set`s to one request; pure but for reading the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcbatch.cli import render
+from hpcbatch.errors import SpecError
+
+if TYPE_CHECKING:
+    from hpcbatch.operations.invoke import InputRef, InvokeRequest
+
+DATA_TYPES = ("uri_folder", "uri_file")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line of `invoke` says."""
+
+    endpoint: str | None = None
+    deployment: str | None = None
+    input: str | None = None
+    input_type: str | None = None
+    inputs: str | None = None
+    outputs: str | None = None
+    output_path: str | None = None
+    mini_batch_size: int | None = None
+    instance_count: int | None = None
+    job_name: str | None = None
+    experiment_name: str | None = None
+    file: str | None = None
+    sets: tuple[str, ...] = ()
+
+
+def request_of(given: Given) -> InvokeRequest:
+    """One request. The file's inputs win over `--input`, `--set inputs.…` over both; other flags win over the file."""
+    from hpcbatch.operations.invoke import InvokeRequest
+
+    document = _document(given)
+    overrides = _overrides(document, {one.partition("=")[0].strip() for one in given.sets})
+    for key in ("mini_batch_size", "instance_count"):
+        if getattr(given, key) is not None:
+            overrides[key] = getattr(given, key)
+    endpoint = given.endpoint or document.get("endpoint")
+    if not endpoint:
+        raise SpecError("Which endpoint?", hint="Name it: hpcbatch batch-endpoint invoke --name NAME", field="--name")
+    return InvokeRequest(
+        endpoint=str(endpoint),
+        deployment=given.deployment or _text(document, "deployment"),
+        input=_input(given, document),
+        job_name=given.job_name or _text(document, "job_name"),
+        experiment_name=given.experiment_name or _experiment(document),
+        output_path=given.output_path or _output_path(document),
+        overrides=overrides,
+    )
+
+
+def _document(given: Given) -> dict[str, Any]:
+    """The file's content with `--inputs`, `--outputs` and the sets applied; its relative paths are made absolute."""
+    from hpcbatch.spec.yamlfile import apply_sets, load
+
+    document: dict[str, Any] = {}
+    if given.file is not None:
+        loaded = load(Path(given.file))
+        document = {**loaded.data, **_rooted(loaded.data, loaded.folder)}
+    for key, flag in (("inputs", given.inputs), ("outputs", given.outputs)):
+        if flag is not None:
+            document[key] = _json_mapping(flag, f"--{key}")
+    if any(one.startswith("inputs.") for one in given.sets):
+        document.pop("inputs", None)
+    for key in ("inputs", "outputs"):
+        if document.get(key) is None:
+            document.pop(key, None)
+    return apply_sets(document, given.sets)
+
+
+def _rooted(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The inputs and outputs of a file with paths that no longer depend on where the command runs."""
+    rooted: dict[str, Any] = {}
+    for key in ("inputs", "outputs"):
+        named = data.get(key)
+        if isinstance(named, Mapping):
+            rooted[key] = {name: _rooted_entry(entry, folder) for name, entry in named.items()}
+    return rooted
+
+
+def _rooted_entry(entry: Any, folder: Path) -> Any:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("path"), str):
+        return entry
+    path = entry["path"]
+    is_local = "://" not in path and not path.startswith("azureml:")
+    return {**entry, "path": str(folder / Path(path).expanduser()) if is_local else path}
+
+
+def _json_mapping(flag: str, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(flag)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise SpecError(
+            f"{name} is not a JSON object: {flag!r}.",
+            hint=f'For example: {name} \'{{"x": {{"type": "uri_folder", "path": "/shared/data"}}}}\'',
+            field=name, found=flag, allowed="a JSON object",
+        )  # fmt: skip
+    return value
+
+
+def _input(given: Given, document: Mapping[str, Any]) -> InputRef | None:
+    from hpcbatch.operations.invoke import InputRef
+
+    named = document.get("inputs")
+    if named is None:
+        return None if given.input is None else InputRef(given.input, given.input_type or "uri_folder")
+    if not isinstance(named, Mapping) or len(named) != 1:
+        count = len(named) if isinstance(named, Mapping) else "no"
+        raise SpecError(
+            f"A model deployment takes exactly one data input; here are {count}.",
+            hint="Give one: --input PATH, or inputs.NAME.path and inputs.NAME.type.",
+            field="inputs", found=named, allowed="one data input",
+        )  # fmt: skip
+    ((name, entry),) = named.items()
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("path"), str):
+        raise SpecError(
+            f"Input {name!r} is a literal; a model deployment takes data.",
+            hint=f"Give it a path: inputs.{name}.path=/shared/data inputs.{name}.type=uri_folder",
+            field=f"inputs.{name}", found=entry, allowed="type and path",
+        )  # fmt: skip
+    kind = entry.get("type", given.input_type or "uri_folder")
+    if kind not in DATA_TYPES:
+        raise SpecError(
+            f"Input {name!r} has the type {kind!r}; a model deployment takes {' or '.join(DATA_TYPES)}.",
+            hint=f"Say: inputs.{name}.type=uri_folder (or uri_file)",
+            field=f"inputs.{name}.type", found=kind, allowed=list(DATA_TYPES),
+        )  # fmt: skip
+    return InputRef(entry["path"], kind)
+
+
+def _output_path(document: Mapping[str, Any]) -> str | None:
+    named = document.get("outputs")
+    if named is None:
+        dataset = document.get("output_dataset")
+        return _text(dataset, "path") if isinstance(dataset, Mapping) else None
+    if not isinstance(named, Mapping) or len(named) != 1:
+        raise SpecError(
+            "A model deployment has exactly one output.",
+            hint="Give one: --output-path FOLDER, or outputs.NAME.path.",
+            field="outputs", found=named, allowed="one output",
+        )  # fmt: skip
+    ((_, entry),) = named.items()
+    return _text(entry, "path") if isinstance(entry, Mapping) else None
+
+
+def _experiment(document: Mapping[str, Any]) -> str | None:
+    properties = document.get("properties")
+    below = _text(properties, "experimentName") if isinstance(properties, Mapping) else None
+    return _text(document, "experiment_name") or below
+
+
+def _text(document: Mapping[str, Any], key: str) -> str | None:
+    return str(document[key]) if document.get(key) is not None else None
+
+
+def _whole(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not str(value).lstrip("-").isascii() or not str(value).lstrip("-").isdigit():
+        raise SpecError(
+            f"{key} is {value!r}, which is not a whole number.", hint=f"For example: --set {key}=10",
+            field=key, found=value, allowed="a whole number",
+        )  # fmt: skip
+    return int(value)
+
+
+def _seconds(key: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"{key} is {value!r}, which is not a number of seconds.", hint=f"For example: --set {key}=300",
+            field=key, found=value, allowed="seconds",
+        ) from error  # fmt: skip
+
+
+def _word(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise SpecError(
+            f"{key} is {value!r}, which is no text.", hint=f"For example: --set {key}=VALUE",
+            field=key, found=value, allowed="text",
+        )  # fmt: skip
+    return value
+
+
+def _variables(key: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise SpecError(
+            f"{key} is no mapping.", hint=f"For example: --set {key}.LEVEL=3",
+            field=key, found=value, allowed="a mapping",
+        )  # fmt: skip
+    return {str(name): str(each) for name, each in value.items()}
+
+
+_OVERRIDES: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
+    "mini_batch_size": ("mini_batch_size", _whole),
+    "instance_count": ("instance_count", _whole),
+    "compute.instance_count": ("instance_count", _whole),
+    "resources.instance_count": ("instance_count", _whole),
+    "error_threshold": ("error_threshold", _whole),
+    "retry_settings.max_retries": ("max_retries", _whole),
+    "retry_settings.timeout": ("timeout_s", _seconds),
+    "output_file_name": ("output_file_name", _word),
+    "max_concurrency_per_instance": ("max_concurrency_per_instance", _whole),
+    "logging_level": ("logging_level", _word),
+    "groups": ("groups", _whole),
+    "environment_variables": ("environment_variables", _variables),
+}
+_OTHER_KEYS = frozenset(
+    ("inputs", "outputs", "deployment", "endpoint", "job_name", "experiment_name", "properties.experimentName",
+     "output_dataset.path", "$schema")
+)  # fmt: skip
+
+
+def _overrides(document: Mapping[str, Any], asked: Collection[str]) -> dict[str, Any]:
+    """What the document changes of the deployment's settings for this one job; `settings.` may stand in front.
+
+    A key that cannot be changed is an error if it was *asked* for with `--set`, and a warning if it stands in the file.
+    """
+    overrides: dict[str, Any] = {}
+    for key, value in _flat(document):
+        name = key.removeprefix("settings.")
+        if name in _OVERRIDES:
+            target, parse = _OVERRIDES[name]
+            overrides[target] = parse(name, value)
+        elif key in asked and key not in _OTHER_KEYS:
+            raise _not_for_one_job(key, value)
+        elif key not in _OTHER_KEYS:
+            render.warning(f"{key} is ignored: it cannot be changed for one job. What can: {', '.join(_OVERRIDES)}.")
+    return overrides
+
+
+def _not_for_one_job(key: str, value: Any) -> SpecError:
+    from difflib import get_close_matches
+
+    close = get_close_matches(key.removeprefix("settings."), _OVERRIDES, n=1)
+    guess = f" Did you mean {close[0]}?" if close else ""
+    return SpecError(
+        f"{key} cannot be changed for one job.{guess} What can: {', '.join(_OVERRIDES)}.",
+        hint="Change the deployment: hpcbatch batch-deployment update --name NAME --endpoint-name NAME --set KEY=VALUE",
+        field=key, found=value, allowed=sorted(_OVERRIDES),
+    )  # fmt: skip
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in document.items():
+        dotted = f"{prefix}{key}"
+        whole = dotted.removeprefix("settings.") in _OVERRIDES or dotted in _OTHER_KEYS
+        found += [(dotted, value)] if whole or not isinstance(value, Mapping) else _flat(value, f"{dotted}.")
+    return found

@@ -1,0 +1,140 @@
+"""`hpcbatch job`: show, stream, list, download, cancel, resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hpcbatch.cli import render
+from hpcbatch.cli.grammar import NO_WAIT, WEB, Answer, Call, Verb, name_option, option
+from hpcbatch.cli.job_view import job_card, summary_lines
+
+JOB_COLUMNS = (
+    ("Name", "name"),
+    ("Status", "status"),
+    ("Endpoint", "endpoint"),
+    ("Deployment", "deployment"),
+    ("Created", "creation_context.created_at"),
+)
+LIST_LIMITS = (
+    option("--max-results", "-r", type=int, default=50, metavar="N", help="At most this many (50)."),
+    option("--all-results", action="store_true", help="All of them."),
+)
+
+
+def show(call: Call) -> Any:
+    """The job as its files and Slurm tell it now."""
+    from hpcbatch.operations.jobs import show_job
+
+    return show_job(call.workspace, call.args.name)
+
+
+def stream(call: Call) -> Answer:
+    """Print the job's log as it grows and a summary at its end; the exit code tells whether it completed."""
+    from hpcbatch.operations import jobs
+
+    name = call.args.name
+    try:
+        job = jobs.stream_job(call.workspace, name, render.line)
+    except KeyboardInterrupt:
+        render.story(f"Stopped looking; job {name} goes on. End it: hpcbatch job cancel -n {name}")
+        return Answer(None, 130)
+    for each in summary_lines(job):
+        render.line(each)
+    code = jobs.exit_code(job)
+    if code:
+        render.error(f"Job {name} ended as {job.get('status')}.\nSee why: hpcbatch job show -n {name}")
+    return Answer(None, code)
+
+
+def list_all(call: Call) -> Any:
+    """The jobs of the workspace, newest first."""
+    from hpcbatch.operations.jobs import list_jobs
+
+    return list_jobs(call.workspace, max_results=call.args.max_results, all_results=call.args.all_results)
+
+
+def download(call: Call) -> Any:
+    """Copy the job's outputs, and with `--all` its logs."""
+    from hpcbatch.operations.jobs import download_job
+
+    args = call.args
+    return download_job(
+        call.workspace, args.name, download_path=args.download_path, output_name=args.output_name, all=args.all
+    )
+
+
+def cancel(call: Call) -> Any:
+    """End the job; what it finished stays, so that it can be resumed."""
+    from hpcbatch.operations.jobs import cancel_job
+
+    return cancel_job(call.workspace, call.args.name)
+
+
+def resume(call: Call) -> Any:
+    """Run what is missing again; what is done stays."""
+    from hpcbatch.operations.jobs import resume_job
+
+    job = resume_job(call.workspace, call.args.name)
+    if not call.args.wait:
+        return job
+    from hpcbatch.cli.invoke import wait
+
+    return wait(call.workspace, call.args.name)
+
+
+_NAME = name_option("job")
+_EXAMPLE_JOB = "b20261123-101530-k3x9q2"
+
+VERBS = (
+    Verb(
+        "show",
+        "Show a job: status, progress, failures first.",
+        show,
+        f"hpcbatch job show -n {_EXAMPLE_JOB} --query status -o tsv",
+        (_NAME, WEB),
+        view=job_card,
+    ),
+    Verb(
+        "stream",
+        "Follow a job until it has ended; the exit code is its verdict.",
+        stream,
+        f"hpcbatch job stream -n {_EXAMPLE_JOB}",
+        (_NAME,),
+    ),
+    Verb(
+        "list",
+        "List jobs, newest first.",
+        list_all,
+        "hpcbatch job list --max-results 5 --query \"[?status=='Failed'].name\" -o tsv",
+        (*LIST_LIMITS, option("--include-archived", action="store_true", help="Accepted as in az.")),
+        columns=JOB_COLUMNS,
+    ),
+    Verb(
+        "download",
+        "Copy the outputs of a finished job to DIR/named-outputs/OUTPUT/.",
+        download,
+        f"hpcbatch job download -n {_EXAMPLE_JOB} --output-name score --download-path ./results",
+        (
+            _NAME,
+            option("--output-name", metavar="OUTPUT", help="Only this output (`score`)."),
+            option("--download-path", "-p", default=".", metavar="DIR", help="Default: the current folder."),
+            option("--all", action="store_true", help="Logs, too (DIR/artifacts/)."),
+        ),
+    ),
+    Verb(
+        "cancel",
+        "End a job. What it finished stays.",
+        cancel,
+        f"hpcbatch job cancel -n {_EXAMPLE_JOB}",
+        (_NAME, NO_WAIT),
+        view=job_card,
+    ),
+    Verb(
+        "resume",
+        "Go on with a job that ended incomplete or was canceled: only what is missing runs.",
+        resume,
+        f"hpcbatch job resume -n {_EXAMPLE_JOB} --wait",
+        (_NAME, option("--wait", action="store_true", help="Show progress, return when the job has ended.")),
+        view=job_card,
+    ),
+)

@@ -1,0 +1,104 @@
+"""List the items behind an input, in the one order that every run of it has."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcbatch.errors import SpecError
+from hpcbatch.fs.publish import filesystem_error
+
+
+@dataclass(frozen=True)
+class Items:
+    """The items of one input: *names* (bytes, below *root*), sorted folder by folder."""
+
+    root: str
+    names: list[bytes]
+
+
+def list_items(path: str, kind: str) -> Items:
+    """The items behind *path* (`uri_folder`: every file below it; `uri_file`: that one file).
+
+    Files come in the byte order of their path's parts, nested folders included; symbolic links are followed, but a folder
+    that contains itself is entered once. Raises SpecError for a missing, empty or wrong kind of path.
+    """
+    full = os.path.abspath(os.path.expanduser(path))
+    try:
+        mode = os.stat(full).st_mode
+    except FileNotFoundError as error:
+        raise SpecError(
+            f"Input {path!r} does not exist (looked at {full!r}).",
+            hint="Give an existing file or folder: --input PATH [--input-type uri_folder|uri_file]",
+            field="input", found=path,
+        ) from error  # fmt: skip
+    except OSError as error:
+        raise filesystem_error(error, full) from error
+    if kind == "uri_file":
+        return _one_file(path, full, mode)
+    if not stat.S_ISDIR(mode):
+        raise SpecError(
+            f"Input {path!r} is a file, but its type is uri_folder.",
+            hint=f"Pass it as a file: --input {path} --input-type uri_file",
+            field="input", found=path, allowed="a folder",
+        )  # fmt: skip
+    names = list(_walk(os.fsencode(full)))
+    if not names:
+        raise SpecError(
+            f"Input folder {path!r} holds no file, so there is nothing to score.",
+            hint=f"Look at it: ls -R {path}",
+            field="input", found=path, allowed="a folder with at least one file",
+        )  # fmt: skip
+    return Items(full.rstrip("/") + "/", names)
+
+
+def _one_file(path: str, full: str, mode: int) -> Items:
+    if stat.S_ISDIR(mode):
+        raise SpecError(
+            f"Input {path!r} is a folder, but its type is uri_file.",
+            hint=f"Pass it as a folder: --input {path} --input-type uri_folder",
+            field="input", found=path, allowed="a file",
+        )  # fmt: skip
+    return Items(str(Path(full).parent).rstrip("/") + "/", [os.fsencode(Path(full).name)])
+
+
+_Identity = tuple[int, int]
+
+
+def _walk(top: bytes) -> Iterator[bytes]:
+    """Paths of the files below *top*, relative to it; depth first, each folder sorted; no stat of a plain file."""
+    stack: list[tuple[bytes, bytes, tuple[_Identity, ...]]] = [(b"", top, ())]
+    while stack:
+        prefix, folder, above = stack.pop()
+        if not folder:
+            yield prefix
+            continue
+        info = os.stat(folder)
+        here = (*above, (info.st_dev, info.st_ino))
+        folders, files = _entries(folder, here)
+        if not folders:
+            yield from [prefix + name for name in files]
+            continue
+        for name in sorted([*files, *folders], reverse=True):
+            inner = folder + b"/" + name if name in folders else b""
+            stack.append((prefix + name + (b"/" if inner else b""), inner, here))
+
+
+def _entries(folder: bytes, above: tuple[_Identity, ...]) -> tuple[set[bytes], list[bytes]]:
+    """Names of the folders and of the files in *folder*, files sorted; a link back to a folder *above* is left out."""
+    folders, files = set(), []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    if not entry.is_symlink() or (entry.stat().st_dev, entry.stat().st_ino) not in above:
+                        folders.add(entry.name)
+                elif entry.is_file() and not entry.name.startswith(b".nfs"):
+                    files.append(entry.name)
+    except OSError as error:
+        raise filesystem_error(error, os.fsdecode(folder)) from error
+    files.sort()
+    return folders, files

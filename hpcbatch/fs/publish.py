@@ -1,0 +1,198 @@
+"""Publish whole files and directories: there completely, or not at all; the first writer wins."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from hpcbatch.errors import FilesystemError
+
+_TEMP_PREFIX = ".tmp-"
+
+
+def temp_name() -> str:
+    """A file name that no other process has and that every listing of ours skips."""
+    return _TEMP_PREFIX + secrets.token_hex(16)
+
+
+def is_temp(name: str) -> bool:
+    """Whether *name* was made by `temp_name`: left over from a killed writer, never to be read."""
+    return name.startswith(_TEMP_PREFIX)
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write every byte of *data* or raise; a short write is continued, never dropped."""
+    done = os.write(fd, data)
+    if done == len(data):
+        return
+    view = memoryview(data)
+    while done < len(view):
+        done += os.write(fd, view[done:])
+
+
+def create_exclusive(path: Path | str, mode: int = 0o600) -> int:
+    """Open a file that did not exist for appending by this process alone. Raises FileExistsError if it did."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(path, flags, mode)
+
+
+def fsync_directory(path: Path | str) -> None:
+    """Make the entries of the directory *path* durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some filesystems have no directory fsync
+            raise
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def staged(folder: Path, mode: int = 0o600) -> Iterator[tuple[Path, BinaryIO]]:
+    """A private temporary file in *folder*: (its path, open for writing). Gone at the end whatever happened."""
+    path = folder / temp_name()
+    fd = create_exclusive(path, mode)
+    try:
+        with open(fd, "wb", buffering=0) as file:
+            yield path, file  # type: ignore[misc]  # FileIO is a BinaryIO in all that is used here
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def link_once(temp: Path, path: Path) -> bool:
+    """Give the finished file *temp* the name *path* unless that name is taken. True if it was this call that did.
+
+    NFS may lose the reply to a link that succeeded, so after an error the link count of *temp* decides (link(2), BUGS).
+    """
+    before = os.stat(temp).st_nlink
+    try:
+        os.link(temp, path, follow_symlinks=False)
+    except OSError as error:
+        if os.stat(temp).st_nlink == before + 1:
+            return True
+        if isinstance(error, FileExistsError):
+            return False
+        raise
+    return True
+
+
+def create_once(path: Path, content: bytes, mode: int = 0o600) -> bool:
+    """Publish *content* at *path* unless something is already there.
+
+    On return the file at *path* is whole and durable, whoever wrote it. False means that another writer was first.
+    """
+    with explained(path), staged(path.parent, mode) as (temp, file):
+        write_all(file.fileno(), content)
+        os.fsync(file.fileno())
+        first = link_once(temp, path)
+        if first:
+            os.unlink(temp)
+            fsync_directory(path.parent)
+        return first
+
+
+def publish_directory(path: Path, fill: Callable[[Path], None], mode: int = 0o700) -> bool:
+    """Build a directory aside with *fill* and give it the name *path*; False if *path* was there already.
+
+    The rename goes to a name that did not exist: rename(2) refuses to replace a directory that is not empty, and *fill*
+    must leave at least one entry. Files that *fill* makes must be durable when it returns.
+    """
+    with explained(path):
+        temp = path.parent / temp_name()
+        os.mkdir(temp, 0o700)
+        try:
+            fill(temp)
+            os.chmod(temp, mode)
+            fsync_directory(temp)
+            if os.path.lexists(path):
+                return False
+            os.rename(temp, path)  # publishes: refuses a non-empty directory, so it never replaces one
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                return False
+            raise
+        finally:
+            remove_tree(temp)
+        fsync_directory(path.parent)
+        return True
+
+
+def make_directory(path: Path, mode: int = 0o700) -> None:
+    """Make *path* and its missing parents; the mode is the given one whatever the umask. Existing ones are left alone."""
+    with explained(path):
+        missing = []
+        at = path
+        while not at.is_dir():
+            missing.append(at)
+            at = at.parent
+        for folder in reversed(missing):
+            try:
+                os.mkdir(folder, mode)
+            except FileExistsError:
+                continue
+            os.chmod(folder, mode)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a private tree of this process's own; missing is fine. Never used on what others may be reading."""
+    try:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+        os.chmod(path, 0o700)
+        with os.scandir(path) as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            remove_tree(path / name)
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+
+
+@contextlib.contextmanager
+def explained(path: Path | str) -> Iterator[None]:
+    """Turn an OSError about *path* into a FilesystemError that says what to do about it."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise filesystem_error(error, path) from error
+
+
+_HINTS = {
+    errno.ENOSPC: "The filesystem is full. Free some space there (`df -h`, `df -i`), then run the same command again.",
+    errno.EDQUOT: "Your quota is used up. Free some space (`quota -s`), then run the same command again.",
+    errno.EACCES: "You may not write there. Ask its owner for write permission, or choose another folder.",
+    errno.EPERM: "You may not write there. Ask its owner for write permission, or choose another folder.",
+    errno.EROFS: "That filesystem is mounted read-only here. Choose another folder.",
+    errno.ENOENT: "It does not exist. Check the path.",
+    errno.ENOTDIR: "A part of the path is a file, not a folder. Check the path.",
+    errno.ESTALE: "The file server replaced it while it was in use. Run the same command again.",
+    errno.EIO: "The file server reported an input/output error. Run the same command again when it is healthy.",
+}
+
+
+def filesystem_error(error: OSError, path: Path | str) -> FilesystemError:
+    """The FilesystemError for *error*: names the path and the reason, ends in what to do."""
+    target = error.filename if isinstance(error.filename, str) and not is_temp(os.path.basename(error.filename)) else path
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return FilesystemError(
+        f"Cannot use {str(target)!r}: {reason}.",
+        hint=_HINTS.get(error.errno or 0, "Check the path and the filesystem, then run the same command again."),
+        path=str(target),
+        errno=error.errno,
+    )
+
+
+def replace_private(temp: Path, path: Path) -> None:
+    """Give *temp* the name *path*, over what is there: only for a person's own copy, never for a file of a job or registry."""
+    os.replace(temp, path)

@@ -1,0 +1,41 @@
+"""Read what others publish: list first, open afresh, never trust a cached size."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from hpcbatch.errors import FileDamaged
+from hpcbatch.fs.publish import is_temp
+
+MAX_DOCUMENT_BYTES = 64 << 20
+
+
+def names(folder: Path) -> list[str]:
+    """Names in *folder*, sorted, without temporary ones; [] if it is not there.
+
+    `opendir` revalidates on NFS where looking up a single name may answer from a cache of absent names for a minute.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not is_temp(entry.name))
+    except FileNotFoundError:
+        return []
+
+
+def read_document(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """The bytes of a regular file by a fresh open. Raises FileNotFoundError; FileDamaged if it is no plain file or too large."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(fd, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise FileDamaged(f"{str(path)!r} is not a plain file.", hint="Remove it: it does not belong to hpcbatch.")
+        chunks, total = [], 0
+        while chunk := file.read(1 << 20):
+            total += len(chunk)
+            if total > max_bytes:
+                raise FileDamaged(
+                    f"{str(path)!r} is larger than {max_bytes} bytes.", hint="Remove it: it does not belong to hpcbatch."
+                )
+            chunks.append(chunk)
+    return b"".join(chunks)

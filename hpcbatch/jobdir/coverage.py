@@ -1,0 +1,176 @@
+"""Which mini-batches of a job are done, from its ledgers alone."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.jobdir.ledgers import AttemptFiles, all_attempts
+from hpcbatch.records.ledger import FLAG_FINAL, Kind, Record
+from hpcbatch.records.merge_plan import NO_SEGMENT, pack_merge_plan
+from hpcbatch.records.plan import Range
+
+_NOTHING, _FAILED, _COMMITTED = 0, 1, 2
+MAX_REPORTS = 20
+
+Rejected = frozenset[tuple[str, int]]  # (segment file, offset) of payloads whose bytes turned out to be damaged
+
+
+@dataclass
+class Coverage:
+    """One chosen result for each mini-batch; a COMMIT beats a FAIL, then the first attempt in the merge's order wins."""
+
+    mini_batches: int
+    states: bytearray
+    segments: array[int]
+    crcs: array[int]
+    offsets: array[int]
+    lengths: array[int]
+    failed_items: array[int]
+    rows: int = 0
+    run_ms: int = 0
+    attempts: int = 0
+    released: int = 0
+    duplicates: int = 0
+    nondeterministic_duplicates: int = 0
+    damaged_ledgers: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    failures: list[tuple[AttemptFiles, Record]] = field(default_factory=list)
+    aborts: list[tuple[AttemptFiles, Record]] = field(default_factory=list)
+    open_groups: int = 0  # groups with an attempt that has no END
+    last_wall_ms: int = 0
+
+    @property
+    def done(self) -> int:
+        """How many mini-batches have a result, a final failure included."""
+        return self.mini_batches - self.states.count(_NOTHING)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every mini-batch has a result."""
+        return _NOTHING not in self.states
+
+    @property
+    def items_failed(self) -> int:
+        """Failed items over the chosen results, as Azure ML counts them."""
+        return sum(self.failed_items)
+
+    def missing(self) -> list[Range]:
+        """The mini-batches without a result, as ranges."""
+        ranges: list[Range] = []
+        at = self.states.find(_NOTHING)
+        while at >= 0:
+            stop = at
+            while stop < self.mini_batches and self.states[stop] == _NOTHING:
+                stop += 1
+            ranges.append((at, stop))
+            at = self.states.find(_NOTHING, stop)
+        return ranges
+
+    def items_done(self, mini_batch_size: int, items: int) -> int:
+        """How many items have been run, failed ones included."""
+        done = self.done * mini_batch_size
+        last_is_done = bool(self.mini_batches) and self.states[-1] != _NOTHING
+        return done - (self.mini_batches * mini_batch_size - items) if last_is_done else done
+
+    def reports(self, limit: int = MAX_REPORTS) -> list[dict[str, Any]]:
+        """Why mini-batches failed for good: the first *limit* in input order, aborts first."""
+        found = [{**attempt.reason(record), "group": attempt.group} for attempt, record in self.aborts[:limit]]
+        chosen = {r.mini_batch: (a, r) for a, r in reversed(self.failures) if self.states[r.mini_batch] == _FAILED}
+        for number in sorted(chosen)[: limit - len(found)]:
+            attempt, record = chosen[number]
+            found.append({"mini_batch": number, **attempt.reason(record)})
+        return found
+
+    def failures_by_cause(self) -> dict[str, int]:
+        """Mini-batches that failed for good, by kind of failure; the reasons of at most 1,000 are read."""
+        chosen = {r.mini_batch: (a, r) for a, r in reversed(self.failures) if self.states[r.mini_batch] == _FAILED}
+        kinds = Counter(str(a.reason(r).get("kind", "unknown")) for a, r in list(chosen.values())[:1000])
+        if len(chosen) > 1000:
+            kinds["not read"] = len(chosen) - 1000
+        return dict(kinds)
+
+    def pack(self) -> bytes:
+        """The frozen merge plan for this choice."""
+        return pack_merge_plan(self.files, self.segments, self.crcs, self.offsets, self.lengths)
+
+
+def read_coverage(job: JobDir, rejected: Rejected = frozenset()) -> Coverage:
+    """What all attempts of all rounds accepted. Payload bytes are not read here; the merge checks each one it copies."""
+    count = job.record.mini_batches
+    zero = array("Q", bytes(8 * count))
+    coverage = Coverage(
+        mini_batches=count, states=bytearray(count), segments=array("I", [NO_SEGMENT]) * count,
+        crcs=array("I", bytes(4 * count)), offsets=zero, lengths=array("Q", zero), failed_items=array("I", bytes(4 * count)),
+    )  # fmt: skip
+    digests = bytearray(16 * count)
+    for attempt in sorted(all_attempts(job.paths)):
+        _read_attempt(job, attempt, coverage, digests, rejected)
+    return coverage
+
+
+def _read_attempt(job: JobDir, attempt: AttemptFiles, coverage: Coverage, digests: bytearray, rejected: Rejected) -> None:
+    coverage.attempts += 1
+    number = len(coverage.files)
+    name = str(attempt.segment.relative_to(job.root))
+    used = ended = False
+    scan = attempt.scan(job.record.uuid_bytes)
+    size_bytes = _size(attempt)
+    for record in scan:
+        kind = record.kind
+        if kind == Kind.COMMIT:
+            fits = record.mini_batch < coverage.mini_batches and record.offset + record.length <= size_bytes
+            if fits and (name, record.offset) not in rejected:
+                used |= _take_commit(coverage, digests, number, record)
+        elif kind == Kind.FAIL:
+            if record.flags & FLAG_FINAL and record.mini_batch < coverage.mini_batches:
+                coverage.failures.append((attempt, record))
+                if coverage.states[record.mini_batch] == _NOTHING:
+                    coverage.states[record.mini_batch] = _FAILED
+                    coverage.failed_items[record.mini_batch] = record.failed_items
+        elif kind == Kind.ABORT:
+            coverage.aborts.append((attempt, record))
+        elif kind == Kind.RELEASE:
+            coverage.released += 1
+        ended = kind in (Kind.END, Kind.ABORT, Kind.FENCED)
+        coverage.last_wall_ms = max(coverage.last_wall_ms, record.wall_ms)
+    coverage.open_groups += not ended
+    if used:
+        coverage.files.append(name)
+    if scan.damaged:
+        coverage.damaged_ledgers.append(str(attempt.ledger))
+
+
+def _take_commit(coverage: Coverage, digests: bytearray, segment: int, record: Record) -> bool:
+    number = record.mini_batch
+    if coverage.states[number] == _COMMITTED:
+        coverage.duplicates += 1
+        coverage.nondeterministic_duplicates += digests[16 * number : 16 * number + 16] != record.digest
+        return False
+    coverage.states[number] = _COMMITTED
+    coverage.segments[number] = segment
+    coverage.crcs[number] = record.payload_crc
+    coverage.offsets[number] = record.offset
+    coverage.lengths[number] = record.length
+    coverage.failed_items[number] = record.failed_items
+    coverage.rows += record.rows
+    coverage.run_ms += record.run_ms
+    digests[16 * number : 16 * number + 16] = record.digest
+    return True
+
+
+def _size(attempt: AttemptFiles) -> int:
+    """Bytes of the segment by a fresh open: a path's own size may be a cached, older one."""
+    try:
+        fd = os.open(attempt.segment, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+

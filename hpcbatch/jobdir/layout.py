@@ -1,0 +1,77 @@
+"""Every path of a job directory, once.
+
+    job.json  manifest.bin  code.zip         sealed before anything is submitted
+    rounds/r<k>/plan.bin                     the plan of round k
+    rounds/r<k>/{INTENT,array-<w>.json,merge.json,local.json,OWNER-<w>}
+    g/r<k>.<group // 1000>/<group>/e<epoch>-<nonce>[-k<n>].{seg,led}
+    merge/PLAN.<n>   INCOMPLETE.<n>.json     the frozen merge plans; what was missing
+    out/<file>  _SUCCESS.json                the one published output and what it holds
+    out/_FAILED.<k>.json                     the verdict of round k; a later round supersedes it
+    score/                                   AZUREML_BI_OUTPUT_PATH
+    slurm/                                   submission scripts, stdout and stderr of array tasks and merges
+    CANCELED.json                            somebody asked for the end
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+JOB, MANIFEST, CODE, CANCELED = "job.json", "manifest.bin", "code.zip", "CANCELED.json"
+PLAN, INTENT, MERGE_ID, LOCAL = "plan.bin", "INTENT", "merge.json", "local.json"
+SUCCESS = "_SUCCESS.json"
+SEGMENT, LEDGER = ".seg", ".led"
+_ATTEMPT = re.compile(r"e(\d{4,})-([0-9a-f]{32})(?:-k(\d+))?\.led\Z")
+_GROUPS_PER_FOLDER = 1000
+
+
+class Layout:
+    """Paths below one job directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.job = root / JOB
+        self.manifest = root / MANIFEST
+        self.code = root / CODE
+        self.canceled = root / CANCELED
+        self.groups = root / "g"
+        self.rounds = root / "rounds"
+        self.merge = root / "merge"
+        self.out = root / "out"
+        self.score = root / "score"
+        self.slurm = root / "slurm"
+
+    def round(self, number: int) -> Path:
+        """The folder of one round."""
+        return self.rounds / f"r{number}"
+
+    def group(self, round_number: int, group: int) -> Path:
+        """The folder of one group's attempts."""
+        return self.groups / f"r{round_number}.{group // _GROUPS_PER_FOLDER}" / f"{group:05d}"
+
+
+def attempt_stem(epoch: int, nonce: str, part: int) -> str:
+    """The file name of an attempt without its ending; part > 0 follows a pair that an I/O error poisoned."""
+    return f"e{epoch:04d}-{nonce}" + (f"-k{part}" if part else "")
+
+
+def parse_attempt(name: str) -> tuple[int, str, int] | None:
+    """(epoch, nonce, part) of a ledger's file name; None if it is none."""
+    match = _ATTEMPT.match(name)
+    return (int(match[1]), match[2], int(match[3] or 0)) if match else None
+
+
+def failed_name(round_number: int) -> str:
+    """The name of the verdict that round *round_number* ended the job with."""
+    return f"_FAILED.{round_number}.json"
+
+
+def merge_plan_name(number: int) -> str:
+    """The name of the *number*-th frozen merge plan, from 1."""
+    return f"PLAN.{number}"
+
+
+def merge_plan_number(name: str) -> int:
+    """The number in the name of a merge plan; 0 if it is none."""
+    head, _, tail = name.partition(".")
+    return int(tail) if head == "PLAN" and tail.isdigit() else 0

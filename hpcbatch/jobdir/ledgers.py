@@ -1,0 +1,99 @@
+"""Read the ledgers of a job back: which attempts exist, what each completed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcbatch.fs import scan
+from hpcbatch.jobdir.layout import LEDGER, SEGMENT, Layout, attempt_stem, parse_attempt
+from hpcbatch.records.ledger import Record, Scan, payload_matches
+
+MAX_LEDGER_BYTES = 16 << 30
+
+
+@dataclass(frozen=True, order=True)
+class AttemptFiles:
+    """One attempt's pair as found by listing; ordered as the merge prefers them."""
+
+    round: int
+    epoch: int
+    nonce: str
+    part: int
+    group: int
+    folder: Path
+
+    @property
+    def segment(self) -> Path:
+        """The payloads."""
+        return self.folder / f"{self._stem}{SEGMENT}"
+
+    @property
+    def ledger(self) -> Path:
+        """The records."""
+        return self.folder / f"{self._stem}{LEDGER}"
+
+    @property
+    def _stem(self) -> str:
+        return attempt_stem(self.epoch, self.nonce, self.part)
+
+    def scan(self, job: bytes) -> Scan:
+        """The accepted records, by a fresh open of the ledger."""
+        try:
+            data = scan.read_document(self.ledger, MAX_LEDGER_BYTES)
+        except FileNotFoundError:  # listed, then removed by its owner's housekeeping
+            data = b""
+        return Scan(data, job, bytes.fromhex(self.nonce))
+
+    def payload(self, record: Record) -> bytes | None:
+        """The bytes that *record* points to; None if the segment does not hold them unharmed."""
+        return read_payload(self.segment, record)
+
+    def reason(self, record: Record) -> dict[str, Any]:
+        """The JSON that a FAIL, ABORT or OPEN record points to; {} if it cannot be read."""
+        payload = self.payload(record)
+        try:
+            found = json.loads(payload) if payload else {}
+        except ValueError:
+            found = {}
+        return found if isinstance(found, dict) else {}
+
+
+def attempts_in(folder: Path, round_number: int, group: int) -> list[AttemptFiles]:
+    """The attempts of one group by listing its folder, in the merge's order of preference."""
+    found = []
+    for name in scan.names(folder):
+        if parsed := parse_attempt(name):
+            epoch, nonce, part = parsed
+            found.append(AttemptFiles(round_number, epoch, nonce, part, group, folder))
+    return sorted(found)
+
+
+def all_attempts(layout: Layout) -> Iterator[AttemptFiles]:
+    """Every attempt of the job, group by group."""
+    for bucket in scan.names(layout.groups):
+        round_text = bucket.partition(".")[0]
+        for group in scan.names(layout.groups / bucket):
+            yield from attempts_in(layout.groups / bucket / group, int(round_text[1:]), int(group))
+
+
+def read_payload(segment: Path, record: Record) -> bytes | None:
+    """The record's bytes in *segment*, or None if they are missing or do not match the record's checksum."""
+    try:
+        fd = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        payload = os.pread(fd, record.length, record.offset)
+        while len(payload) < record.length:
+            more = os.pread(fd, record.length - len(payload), record.offset + len(payload))
+            if not more:
+                return None
+            payload += more
+    finally:
+        os.close(fd)
+    return payload if payload_matches(record, payload) else None

@@ -1,0 +1,152 @@
+"""One merge: everything is there, so publish it; or something is missing, so plan the round that makes it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcbatch.errors import HpcBatchError
+from hpcbatch.fs import probe, scan
+from hpcbatch.fs.publish import create_once, filesystem_error
+from hpcbatch.jobdir import jobdir, layout
+from hpcbatch.jobdir.coverage import Coverage, Rejected, read_coverage
+from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.merge.verdict import first_words, reason_to_fail, summary
+from hpcbatch.merge.write import DamagedPayload, Written, write_output
+from hpcbatch.planning.plan import cut, group_count
+from hpcbatch.records.merge_plan import MergePlan, parse_merge_plan
+from hpcbatch.records.plan import pack_plan
+
+EXIT_PUBLISHED, EXIT_FAILED, EXIT_INCOMPLETE, EXIT_IO, EXIT_FULL = 0, 5, 8, 74, 75
+MAX_ROUNDS = 4
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """JOB_DIRECTORY SHA256: merge, print what came of it, exit with 0 published, 5 failed, 8 incomplete, 74/75 I/O."""
+    folder, digest = sys.argv[1:3] if argv is None else argv
+    os.umask(0o077)
+    try:
+        job = jobdir.open_job(Path(folder), digest)
+        code, text = merge_job(job)
+        if code == EXIT_INCOMPLETE and job.record.compute.kind == "slurm":
+            text = f"{text}\n-- {_submit_next(job)}"
+            code = EXIT_PUBLISHED
+    except OSError as error:
+        code = EXIT_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
+        text = f"ERROR: {filesystem_error(error, folder)}"
+    except HpcBatchError as error:
+        code = EXIT_FULL if error.fields.get("errno") in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
+        text = f"ERROR: {error}"
+    os.write(1, f"-- {text}\n".encode("utf-8", "replace"))
+    return code
+
+
+def merge_job(job: JobDir) -> tuple[int, str]:
+    """Publish the job's output and verdict if every mini-batch has a result; else plan what is missing.
+
+    Any number of these may run at once and die anywhere: the merge plan is frozen before the first byte is copied, the
+    output gets its name by link(2), and what is there already is left alone.
+    """
+    verdict = job.verdict()
+    if verdict is not None:
+        return (EXIT_PUBLISHED if verdict["completed"] else EXIT_FAILED), "the job has its verdict already"
+    if job.canceled():
+        return _fail(job, read_coverage(job), "The job was canceled.", canceled=True)
+    coverage = _wait_for_visibility(job)
+    rejected: Rejected = frozenset()
+    after = 0
+    while coverage.complete:
+        reason = reason_to_fail(job.record, coverage)
+        if reason is not None:
+            return _fail(job, coverage, reason)
+        number, plan = _frozen_plan(job, coverage, after)
+        try:
+            written = _write(job, plan)
+        except DamagedPayload as damage:
+            after = number
+            rejected |= {(damage.segment, damage.offset)}
+            coverage = read_coverage(job, rejected)
+            continue
+        return _succeed(job, coverage, written)
+    return _incomplete(job, coverage)
+
+
+def _wait_for_visibility(job: JobDir) -> Coverage:
+    """Coverage, read again with growing pauses while something is missing that another node may just have written."""
+    end = time.monotonic() + probe.visibility_timeout_s(job.root)
+    pause_s = 1.0
+    while True:
+        coverage = read_coverage(job)
+        settled = coverage.complete or coverage.aborts or (coverage.attempts and not coverage.open_groups)
+        if settled or time.monotonic() + pause_s > end:
+            return coverage
+        time.sleep(pause_s)
+        pause_s = min(16.0, 2 * pause_s)
+
+
+def _frozen_plan(job: JobDir, coverage: Coverage, after: int) -> tuple[int, MergePlan]:
+    """The newest merge plan, made from *coverage* if none is newer than number *after*, which points to damaged bytes."""
+    numbers = [layout.merge_plan_number(name) for name in scan.names(job.paths.merge)]
+    number = max([after + 1, *numbers])
+    path = job.paths.merge / layout.merge_plan_name(number)
+    create_once(path, coverage.pack())
+    return number, parse_merge_plan(scan.read_document(path, 1 << 40))
+
+
+def _write(job: JobDir, plan: MergePlan) -> Written | None:
+    """Publish the merged rows; None for `summary_only`, whose rows nobody asked for."""
+    if job.record.scoring.output_action != "append_row":
+        return None
+    return write_output(job.root, plan, Path(job.record.output_folder) / job.record.scoring.output_file_name)
+
+
+def _succeed(job: JobDir, coverage: Coverage, written: Written | None) -> tuple[int, str]:
+    document: dict[str, Any] = {**summary(job.record, coverage), "status": "Completed"}
+    if written is not None:
+        path = str(Path(job.record.output_folder) / job.record.scoring.output_file_name)
+        document["output"] = {"path": path, "sha256": written.sha256, "size_bytes": written.size_bytes}
+    jobdir.publish_document(job.paths.out / layout.SUCCESS, document)
+    return EXIT_PUBLISHED, f"published {document.get('output', {}).get('path', 'the summary')}"
+
+
+def _fail(job: JobDir, coverage: Coverage, reason: str, *, canceled: bool = False) -> tuple[int, str]:
+    words = first_words(coverage)
+    document = {**summary(job.record, coverage), "status": "Canceled" if canceled else "Failed", "reason": reason}
+    if words and words not in reason and not canceled:
+        document["reason"] = f"{reason} First failure: {words}"
+    jobdir.publish_document(job.paths.out / layout.failed_name(job.rounds()[-1]), document)
+    return EXIT_FAILED, f"ERROR: {document['reason']}"
+
+
+def _incomplete(job: JobDir, coverage: Coverage) -> tuple[int, str]:
+    """Something has no result: a verdict if trying again is pointless, else a plan for what is missing."""
+    current = job.rounds()[-1]
+    if coverage.aborts:
+        attempt, record = coverage.aborts[0]
+        report = attempt.reason(record)
+        text = str(report.get("message", "an array task gave up"))
+        return _fail(job, coverage, text if report.get("kind") == "error_threshold" else f"init() failed: {text}")
+    missing = coverage.missing()
+    count = sum(stop - start for start, stop in missing)
+    if current + 1 >= MAX_ROUNDS:
+        shown = ", ".join(f"{a}-{b - 1}" if b - a > 1 else f"{a}" for a, b in missing[:5])
+        return _fail(job, coverage, f"{count} mini-batches have no result after {MAX_ROUNDS} rounds: {shown}")
+    groups = group_count(count, at_once=job.record.compute.throttle)
+    jobdir.add_plan(job, current + 1, pack_plan(current + 1, cut(missing, groups)))
+    jobdir.publish_document(
+        job.paths.merge / f"INCOMPLETE.{current}.json",
+        {"round": current, "missing": [list(r) for r in missing[:1000]], "mini_batches_missing": count},
+    )
+    return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; round {current + 1} will run them"
+
+
+def _submit_next(job: JobDir) -> str:
+    from hpcbatch.scheduler.submission import submit_round  # heavy, and only needed when something is missing
+
+    ids = submit_round(job, job.rounds()[-1])
+    return f"submitted: array {', '.join(ids.arrays)}, merge {ids.merge}"

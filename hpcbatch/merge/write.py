@@ -1,0 +1,172 @@
+"""Stream the chosen payloads in input order into one file, checking every checksum on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcbatch.errors import FilesystemError
+from hpcbatch.fs.publish import explained, fsync_directory, link_once, staged, write_all
+from hpcbatch.records.merge_plan import NO_SEGMENT, MergePlan
+
+BLOCK_BYTES = 4 << 20
+_AHEAD = 3
+
+
+class DamagedPayload(Exception):
+    """The bytes at (segment file, offset) are not those that were committed."""
+
+    def __init__(self, segment: str, offset: int) -> None:
+        super().__init__(segment, offset)
+        self.segment = segment
+        self.offset = offset
+
+
+@dataclass(frozen=True)
+class Written:
+    """The published output."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Consecutive bytes of one segment, and the parts (offset, length, crc) they are checked by."""
+
+    segment: int
+    offset: int
+    length: int
+    parts: list[tuple[int, int, int]]
+
+
+def write_output(root: Path, plan: MergePlan, target: Path) -> Written:
+    """Publish the payloads of *plan* at *target*, once.
+
+    On return the file at *target* is whole, durable and has the returned digest, whichever merge wrote it. Raises
+    DamagedPayload, and publishes nothing, if a segment's bytes do not match; FilesystemError if *target* holds something else.
+    """
+    with explained(target), staged(target.parent) as (temp, file):
+        digest = _copy(root, plan, file.fileno())
+        os.fsync(file.fileno())
+        written = Written(digest, os.fstat(file.fileno()).st_size)
+        if link_once(temp, target):
+            os.unlink(temp)
+            fsync_directory(target.parent)
+        elif _sha256(target) != digest:
+            raise FilesystemError(
+                f"{str(target)!r} exists and holds something else; nothing was overwritten.",
+                hint="Move it away, then run: hpcbatch job resume", path=str(target),
+            )  # fmt: skip
+    return written
+
+
+def _copy(root: Path, plan: MergePlan, out: int) -> str:
+    """Three threads in a row: read and check, hash, write; zlib, hashlib and the kernel all leave the interpreter's lock."""
+    digest = hashlib.sha256()
+    hashing: queue.Queue[bytes | memoryview | None] = queue.Queue(_AHEAD)
+    blocks: queue.Queue[bytes | memoryview | BaseException | None] = queue.Queue(_AHEAD)
+    stop = threading.Event()
+
+    def read() -> None:
+        try:
+            for block in _blocks(root, plan):
+                if stop.is_set():
+                    return
+                blocks.put(block)
+            blocks.put(None)
+        except BaseException as error:  # handed to the thread that writes, which raises it
+            blocks.put(error)
+
+    def hash_all() -> None:
+        while (block := hashing.get()) is not None:
+            digest.update(block)
+
+    threads = [threading.Thread(target=read, daemon=True), threading.Thread(target=hash_all, daemon=True)]
+    for thread in threads:
+        thread.start()
+    try:
+        while (block := blocks.get()) is not None:
+            if isinstance(block, BaseException):
+                raise block
+            hashing.put(block)
+            write_all(out, block)
+    finally:
+        stop.set()
+        while not blocks.empty():
+            blocks.get_nowait()
+        hashing.put(None)
+        threads[1].join()
+    return digest.hexdigest()
+
+
+def _blocks(root: Path, plan: MergePlan) -> Iterator[bytes | memoryview]:
+    """The checked payloads as few large blocks."""
+    open_segment, fd = NO_SEGMENT, -1
+    try:
+        for run in _runs(plan):
+            if run.segment != open_segment:
+                if fd >= 0:
+                    os.close(fd)
+                open_segment = run.segment
+                fd = os.open(root / plan.files[run.segment], os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            yield from _checked(fd, run, plan.files[run.segment])
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _runs(plan: MergePlan) -> Iterator[_Run]:
+    """Neighbouring entries that are neighbours on disk too, joined up to a block."""
+    at, first, end = NO_SEGMENT, 0, 0
+    parts: list[tuple[int, int, int]] = []
+    for segment, crc, offset, length in plan:
+        if segment == NO_SEGMENT or not length:
+            continue
+        if segment != at or offset != end or end - first >= BLOCK_BYTES:
+            if parts:
+                yield _Run(at, first, end - first, parts)
+            at, first, parts = segment, offset, []
+        parts.append((offset, length, crc))
+        end = offset + length
+    if parts:
+        yield _Run(at, first, end - first, parts)
+
+
+def _checked(fd: int, run: _Run, name: str) -> Iterator[bytes | memoryview]:
+    if len(run.parts) == 1:
+        yield from _streamed(fd, run, name)
+        return
+    block = os.pread(fd, run.length, run.offset)
+    view = memoryview(block)
+    for offset, length, crc in run.parts:
+        at = offset - run.offset
+        if at + length > len(block) or zlib.crc32(view[at : at + length]) != crc:
+            raise DamagedPayload(name, offset)
+    yield block
+
+
+def _streamed(fd: int, run: _Run, name: str) -> Iterator[bytes]:
+    """One payload, of any size, in blocks; its checksum is known only after the last, and nothing is published before."""
+    offset, length, crc = run.parts[0]
+    found = done = 0
+    while done < length:
+        block = os.pread(fd, min(BLOCK_BYTES, length - done), offset + done)
+        if not block:
+            break
+        found = zlib.crc32(block, found)
+        done += len(block)
+        yield block
+    if done != length or found != crc:
+        raise DamagedPayload(name, offset)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,258 @@
+"""Deployments: a model, the script that runs it, where and how, frozen at the moment they are created."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hpcbatch.errors import NotFound, SpecError
+from hpcbatch.operations import assets
+from hpcbatch.operations.endpoints import (
+    endpoint_name,
+    remove_field,
+    require_deployment,
+    set_default_deployment,
+    show_endpoint,
+)
+from hpcbatch.operations.scripts import check_script, find_script
+from hpcbatch.operations.versions import document_from, find_asset, local_path, located
+from hpcbatch.operations.workspace import Workspace
+from hpcbatch.registry.snapshots import code_file, put_code
+from hpcbatch.spec.deployment import ModelBatchDeployment, normalised, parse_deployment
+from hpcbatch.spec.refs import AssetRef, parse_ref
+from hpcbatch.spec.yamlfile import Loaded, split_set
+
+_KIND = "deployments"
+_MODEL_FIELDS = ("name", "version", "type", "digest", "basename", "is_folder", "size_bytes", "file_count")
+_ENVIRONMENT_FIELDS = ("name", "version", "registered", "image", "python")
+_PATHS = {"model": ("path",), "code_configuration": ("code",), "environment": ("conda_file", "python")}
+
+
+def create_deployment(
+    ws: Workspace,
+    *,
+    file: Path | str,
+    name: str | None = None,
+    endpoint: str | None = None,
+    sets: Sequence[str] = (),
+    set_default: bool = False,
+    skip_script_validation: bool = False,
+) -> dict[str, Any]:
+    """Make the deployment in *file*, or overwrite the one of that name.
+
+    Its code and its model are copied into the workspace and its references resolved: later edits change nothing.
+    Raises NotFound for an endpoint, model or version that is not there, SpecError for a script that is not Python or
+    has no run().
+    """
+    loaded = document_from(file, sets, {"name": name, "endpoint_name": endpoint})
+    deployment = parse_deployment(loaded)
+    shown = _commit(ws, deployment, loaded, {}, touched=set(), validate=not skip_script_validation)
+    if set_default:
+        set_default_deployment(ws, shown["endpoint_name"], deployment.name)
+    return shown
+
+
+def show_deployment(ws: Workspace, name: str, endpoint: str) -> dict[str, Any]:
+    """The deployment as Azure ML shows it, references resolved. Raises NotFound with the ones that exist."""
+    actual = endpoint_name(ws, endpoint)
+    return _show(ws, actual, name, deployment_document(ws, actual, name))
+
+
+def list_deployments(ws: Workspace, endpoint: str) -> list[dict[str, Any]]:
+    """Every deployment of *endpoint*, by name."""
+    actual = endpoint_name(ws, endpoint)
+    return [show_deployment(ws, name, actual) for name in ws.registry.names(_KIND, actual)]
+
+
+def update_deployment(
+    ws: Workspace,
+    name: str,
+    endpoint: str,
+    *,
+    file: Path | str | None = None,
+    sets: Sequence[str] = (),
+    removes: Sequence[str] = (),
+    skip_script_validation: bool = False,
+) -> dict[str, Any]:
+    """Change what *file* and *sets* say; everything else stays as it was, snapshots included."""
+    actual = endpoint_name(ws, endpoint)
+    document = deployment_document(ws, actual, name)
+    loaded = normalised(document_from(file, (), {}))
+    given = {key: value for key, value in loaded.data.items() if key not in ("name", "endpoint_name", "$schema")}
+    if file is None:
+        given = {}
+    if not (given or sets or removes):
+        command = f"hpcbatch batch-deployment update --name {name} --endpoint-name {actual}"
+        raise SpecError("Nothing to change was given.", hint=f"{command} --set settings.mini_batch_size=20")
+    merged = merge_documents(document["spec"], given)
+    for path in removes:
+        remove_field(merged, path)
+    changed = replace(loaded, data=merged).with_sets(sets)
+    changed = replace(changed, data={**changed.data, "name": name, "endpoint_name": actual})
+    deployment = parse_deployment(changed)
+    touched = {*given, *(path.split(".")[0] for path in removes), *(str(split_set(one)[0][0]) for one in sets)}
+    return _commit(ws, deployment, changed, document, touched=touched, validate=not skip_script_validation)
+
+
+def delete_deployment(ws: Workspace, name: str, endpoint: str) -> None:
+    """Delete the deployment; jobs stay. If it was the default, the endpoint has none afterwards."""
+    actual = endpoint_name(ws, endpoint)
+    require_deployment(ws, actual, name)
+    if show_endpoint(ws, actual)["defaults"]["deployment_name"] == name:
+        set_default_deployment(ws, actual, None)
+    ws.registry.stream(_KIND, actual, name).update(lambda before: None, "delete")
+
+
+def deployment_document(ws: Workspace, endpoint: str, name: str) -> dict[str, Any]:
+    """What is stored for the deployment, and under `revision` its number. Raises NotFound with the ones that exist."""
+    latest = ws.registry.stream(_KIND, endpoint, name).latest()
+    if latest is None:
+        require_deployment(ws, endpoint, name)
+        raise NotFound(f"Deployment name {name} not found for this endpoint.", hint="Run the same command again.")
+    created = {"created_at": latest.created, "created_by": latest.author}
+    return {**dict(latest.document or {}), "revision": latest.number, "creation_context": created}
+
+
+def merge_documents(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """*below* with everything that *above* says; mappings are merged, anything else is replaced."""
+    result = dict(below)
+    for key, value in above.items():
+        before = result.get(key)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        result[key] = merge_documents(before, value) if both else value  # type: ignore[arg-type]  # both are mappings
+    return result
+
+
+def _commit(
+    ws: Workspace,
+    deployment: ModelBatchDeployment,
+    loaded: Loaded,
+    before: Mapping[str, Any],
+    *,
+    touched: set[str],
+    validate: bool,
+) -> dict[str, Any]:
+    """Store *deployment*; what of *before* is not *touched* keeps its resolved references and its snapshots."""
+    endpoint = endpoint_name(ws, deployment.endpoint_name)
+    with located(loaded):
+        resolvers: dict[str, tuple[str, Callable[[], dict[str, Any] | None]]] = {
+            "model": ("model", lambda: _resolve_model(ws, deployment, loaded)),
+            "code": ("code_configuration", lambda: _resolve_code(ws, deployment, loaded, validate=validate)),
+            "environment": ("environment", lambda: _resolve_environment(ws, deployment, loaded)),
+        }
+        resolved = {
+            key: resolve() if key not in before or field in touched else before[key]
+            for key, (field, resolve) in resolvers.items()
+        }
+        _check_together(resolved)
+    spec = deployment.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    document = {
+        "spec": _with_absolute_paths({**spec, "endpoint_name": endpoint}, loaded.folder),
+        "settings": deployment.effective().model_dump(mode="json"),
+        "compute": parse_ref(deployment.compute, field="compute").name if deployment.compute else None,
+        **resolved,
+    }
+    stream = ws.registry.stream(_KIND, endpoint, deployment.name)
+    stream.update(lambda _: document, "update" if before else "create")
+    return show_deployment(ws, deployment.name, endpoint)
+
+
+def _resolve_model(ws: Workspace, deployment: ModelBatchDeployment, loaded: Loaded) -> dict[str, Any] | None:
+    given = deployment.model
+    if given is None:
+        return None
+    if isinstance(given, str):
+        found = find_asset(ws, "model", parse_ref(given, field="model"))
+    else:
+        found = assets.register_model(ws, given, loaded.folder)
+    return {key: found[key] for key in _MODEL_FIELDS}
+
+
+def _resolve_code(
+    ws: Workspace, deployment: ModelBatchDeployment, loaded: Loaded, *, validate: bool
+) -> dict[str, Any] | None:
+    given = deployment.code_configuration
+    if given is None:
+        return None
+    code = local_path(given.code, loaded.folder, field="code_configuration.code")
+    if validate:
+        check_script(code, given.scoring_script)
+    else:
+        find_script(code, given.scoring_script)
+    snapshot = put_code(ws.root, code)
+    script = os.path.normpath(given.scoring_script)
+    return {"digest": snapshot.digest, "size_bytes": snapshot.size_bytes, "scoring_script": script}
+
+
+def _resolve_environment(ws: Workspace, deployment: ModelBatchDeployment, loaded: Loaded) -> dict[str, Any] | None:
+    given = deployment.environment
+    if given is None:
+        return None
+    if isinstance(given, str):
+        found = find_environment(ws, parse_ref(given, field="environment"))
+    else:
+        found = {**assets.register_environment(ws, given, loaded.folder), "registered": given.name is not None}
+    return {key: found.get(key) for key in _ENVIRONMENT_FIELDS}
+
+
+def find_environment(ws: Workspace, ref: AssetRef) -> dict[str, Any]:
+    """The environment *ref*; if nobody registered that name, only the name, for an environment map to match."""
+    if ws.registry.stream("environments", ref.name).latest() is None:
+        return {"name": ref.name, "version": ref.version, "registered": False}
+    return {**find_asset(ws, "environment", ref), "registered": True}
+
+
+def _check_together(resolved: Mapping[str, Any]) -> None:
+    model, code = resolved["model"], resolved["code"]
+    if code is None and (model is None or model["type"] != "mlflow_model"):
+        what = f"Its model is a {model['type']}" if model else "It names no model"
+        raise SpecError(
+            f"The deployment needs a code_configuration. {what}, so nothing says how to score.",
+            hint="Add code_configuration with code: and scoring_script:, or use a model of type mlflow_model.",
+            field="code_configuration",
+            found=None,
+            allowed="code_configuration, or a model of type mlflow_model",
+        )
+
+
+def _with_absolute_paths(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """*spec* with its relative paths made absolute, so that a later update finds them from anywhere."""
+    result = dict(spec)
+    for section, keys in _PATHS.items():
+        if isinstance(result.get(section), dict):
+            part = dict(result[section])
+            for key in keys:
+                if isinstance(part.get(key), str):
+                    part[key] = os.path.abspath(folder / Path(part[key].removeprefix("file://")).expanduser())
+            result[section] = part
+    return result
+
+
+def _show(ws: Workspace, endpoint: str, name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    spec, model, code, environment = (document[key] for key in ("spec", "model", "code", "environment"))
+    return {
+        "id": f"{ws.root}/endpoints/{endpoint}/deployments/{name}",
+        "name": name,
+        "endpoint_name": endpoint,
+        "type": "model",
+        "description": spec.get("description"),
+        "tags": spec.get("tags", {}),
+        "properties": spec.get("properties", {}),
+        "model": f"azureml:{model['name']}:{model['version']}" if model else None,
+        "code_configuration": {
+            "code": str(code_file(ws.root, code["digest"])),
+            "scoring_script": code["scoring_script"],
+        }
+        if code
+        else None,
+        "environment": f"azureml:{environment['name']}:{environment['version'] or 'latest'}" if environment else None,
+        "compute": f"azureml:{document['compute']}" if document["compute"] else None,
+        "resources": {**spec.get("resources", {}), "instance_count": document["settings"]["instance_count"]},
+        "settings": {key: value for key, value in document["settings"].items() if key != "instance_count"},
+        "provisioning_state": "Succeeded",
+        "revision": document["revision"],
+        "creation_context": document["creation_context"],
+    }

@@ -1,0 +1,271 @@
+"""Invoke an endpoint: resolve, list, plan, seal a job directory, and only then talk to the scheduler."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hpcbatch.dataio.inputs import Items, list_items
+from hpcbatch.errors import Conflict, SchedulerError, SpecError
+from hpcbatch.fs import publish, scan
+from hpcbatch.ids import canonical, is_job_name, new_job_name, sha256
+from hpcbatch.jobdir import jobdir
+from hpcbatch.jobdir.jobdir import Draft, JobDir
+from hpcbatch.operations.resolve import ResolvedDeployment, ResolvedSettings, resolve_deployment
+from hpcbatch.operations.status import describe
+from hpcbatch.operations.workspace import Workspace
+from hpcbatch.planning.plan import cut, group_count, mini_batch_count
+from hpcbatch.records.job import CodePart, ComputePart, JobRecord, ModelPart, ScoringPart
+from hpcbatch.records.plan import pack_manifest, pack_plan
+from hpcbatch.scheduler import local
+
+INIT_TIMEOUT_S = 3600.0
+INPUT_TYPES = ("uri_folder", "uri_file")
+
+
+@dataclass(frozen=True)
+class InputRef:
+    """A pointer to data; never the data."""
+
+    path: str
+    type: str = "uri_folder"
+
+
+@dataclass(frozen=True)
+class InvokeRequest:
+    """One invocation as asked for. `overrides` are settings of the deployment, for this job only."""
+
+    endpoint: str
+    deployment: str | None = None
+    input: InputRef | None = None
+    job_name: str | None = None
+    experiment_name: str | None = None
+    output_path: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+def invoke(ws: Workspace, request: InvokeRequest) -> dict[str, Any]:
+    """Start a job and return at once; the dict is what `job show` says.
+
+    With `job_name` the call is idempotent: the same request under the same name finds its job, and finishes submitting it
+    if an earlier call died on the way; another request under that name is a Conflict. Nothing is submitted before the job
+    directory is complete. Raises SpecError, NotFound, Conflict, FilesystemError, SchedulerError.
+    """
+    digest = _request_digest(request)
+    folder = user_jobs(ws) / _checked_name(request.job_name or new_job_name())
+    if request.job_name and folder.name in scan.names(folder.parent):
+        return describe(_submitted(_same(jobdir.open_job(folder), digest)))
+    resolved = resolve_deployment(ws, request.endpoint, request.deployment)
+    settings, groups = _overridden(resolved.settings, request.overrides)
+    items = _items(request)
+    draft = _draft(request, resolved, settings, items, folder, groups, digest)
+    _make_jobs_folder(ws)
+    if not jobdir.create(folder, draft):
+        return describe(_submitted(_same(jobdir.open_job(folder), digest)))
+    return describe(_submitted(jobdir.open_job(folder)))
+
+
+def user_jobs(ws: Workspace) -> Path:
+    """The folder of this user's jobs."""
+    return ws.jobs / pwd.getpwuid(os.getuid()).pw_name
+
+
+def submit(job: JobDir, round_number: int) -> None:
+    """Hand a round to the compute: Slurm, or a supervisor on this machine. Does nothing that was done before."""
+    if job.record.compute.kind == "local":
+        local.start(job)
+        return
+    from hpcbatch.scheduler.submission import submit_round  # submitit, only where Slurm is used
+
+    submit_round(job, round_number)
+
+
+def _submitted(job: JobDir) -> JobDir:
+    if job.verdict() is not None or job.canceled():
+        return job
+    try:
+        submit(job, job.rounds()[-1])
+    except SchedulerError as error:
+        resume = f"The job is sealed; submit it with: hpcbatch job resume --name {job.record.name}"
+        if not error.fields.get("transient") and not _has_submission(job):
+            publish.remove_tree(job.root)  # nobody has seen it: Slurm refused it before anything was accepted
+            raise
+        raise SchedulerError(error.message, hint=f"{error.hint}\n{resume}", **error.fields) from error
+    return job
+
+
+def _has_submission(job: JobDir) -> bool:
+    return any(name.startswith("array-") for name in scan.names(job.paths.round(0)))
+
+
+def _same(job: JobDir, digest: str) -> JobDir:
+    if job.record.request_sha256 != digest:
+        raise Conflict(
+            f"A job named {job.record.name!r} exists and was invoked with something else.",
+            hint=f"Choose another --job-name, or look at it: hpcbatch job show --name {job.record.name}",
+            name=job.record.name,
+        )
+    return job
+
+
+def _request_digest(request: InvokeRequest) -> str:
+    document = asdict(request)
+    if request.input is not None and "://" not in request.input.path:
+        document["input"]["path"] = os.path.abspath(os.path.expanduser(request.input.path))
+    return sha256(canonical(document))
+
+
+def _checked_name(name: str) -> str:
+    if not is_job_name(name):
+        raise SpecError(
+            f"Job name {name!r} is not allowed.",
+            hint="Use letters, digits, '-', '_' and '.', at most 255: --job-name my-run-1",
+            field="job_name", found=name, allowed="letters, digits, '-', '_', '.'",
+        )  # fmt: skip
+    return name
+
+
+def _items(request: InvokeRequest) -> Items:
+    if request.input is None:
+        raise SpecError(
+            "A model deployment needs an input.",
+            hint="Name the data: --input PATH [--input-type uri_folder|uri_file]", field="input",
+        )  # fmt: skip
+    if request.input.type not in INPUT_TYPES:
+        raise SpecError(
+            f"Input type {request.input.type!r} is not possible for a model deployment.",
+            hint="Use --input-type uri_folder or --input-type uri_file",
+            field="input_type", found=request.input.type, allowed=", ".join(INPUT_TYPES),
+        )  # fmt: skip
+    return list_items(request.input.path, request.input.type)
+
+
+_POSITIVE = ("mini_batch_size", "instance_count", "max_concurrency_per_instance", "groups")
+
+
+def _overridden(settings: ResolvedSettings, overrides: Mapping[str, Any]) -> tuple[ResolvedSettings, int | None]:
+    """The settings of this job, and how many groups were asked for. Raises SpecError for what is impossible."""
+    values = dict(overrides)
+    for key in _POSITIVE:
+        if key in values:
+            values[key] = _whole(key, values[key], least=1)
+    for key, least in (("error_threshold", -1), ("max_retries", 0)):
+        if key in values:
+            values[key] = _whole(key, values[key], least=least)
+    if "timeout_s" in values:
+        values["timeout_s"] = _seconds(values["timeout_s"])
+    if "output_file_name" in values:
+        _plain_file_name(str(values["output_file_name"]))
+    if "environment_variables" in values:
+        values["environment_variables"] = {**settings.environment_variables, **values["environment_variables"]}
+    groups = values.pop("groups", None)
+    known = set(asdict(settings))
+    for key in values:
+        if key not in known:
+            raise SpecError(
+                f"{key!r} cannot be set for one job.", hint=f"Settings that can: {', '.join(sorted(known | {'groups'}))}",
+                field=key, allowed=", ".join(sorted(known)),
+            )  # fmt: skip
+    return replace(settings, **values), groups
+
+
+def _whole(key: str, value: Any, *, least: int) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise SpecError(
+            f"{key} is {value!r}; it must be a whole number of at least {least}.", hint=f"For example: --set {key}={max(1, least)}",
+            field=key, found=str(value), allowed=f">= {least}",
+        )  # fmt: skip
+    return number
+
+
+def _seconds(value: Any) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e9:
+        raise SpecError(
+            f"timeout is {value!r}; it must be a number of seconds above 0.", hint="For example: --set retry_settings.timeout=300",
+            field="retry_settings.timeout", found=str(value), allowed="> 0",
+        )  # fmt: skip
+    return number
+
+
+def _plain_file_name(name: str) -> None:
+    if not name or name in (".", "..") or "/" in name or name.startswith("_") or len(name) > 200 or not name.isprintable():
+        raise SpecError(
+            f"output_file_name {name!r} is not a plain file name.", hint="For example: --set output_file_name=predictions.csv",
+            field="output_file_name", found=name, allowed="a file name without '/'",
+        )  # fmt: skip
+
+
+def _draft(
+    request: InvokeRequest, resolved: ResolvedDeployment, settings: ResolvedSettings, items: Items, folder: Path,
+    wanted_groups: int | None, digest: str,
+) -> Draft:  # fmt: skip
+    manifest = pack_manifest(items.names, root=items.root, mini_batch_size=settings.mini_batch_size)
+    mini_batches = mini_batch_count(len(items.names), settings.mini_batch_size)
+    throttle = min(settings.instance_count, resolved.compute.max_instances or settings.instance_count)
+    groups = group_count(mini_batches, at_once=throttle, wanted=wanted_groups)
+    assert request.input is not None
+    code = scan.read_document(Path(resolved.code.path), 4 << 30) if resolved.code else None
+    record = JobRecord(
+        name=folder.name, uuid=secrets.token_hex(16), endpoint=resolved.endpoint, deployment=resolved.deployment,
+        deployment_revision=resolved.revision, experiment_name=request.experiment_name or resolved.endpoint,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), user=folder.parent.name, manifest_sha256=sha256(manifest),
+        items=len(items.names), mini_batches=mini_batches, groups=groups,
+        input_path=os.path.abspath(os.path.expanduser(request.input.path)), input_type=request.input.type,
+        output_folder=_output_folder(request, settings, folder), request_sha256=digest,
+        scoring=_scoring(resolved, settings), compute=_compute(resolved, settings, throttle),
+        model=ModelPart(**asdict(resolved.model)) if resolved.model else None,
+        code=CodePart("code.zip", resolved.code.digest, resolved.code.scoring_script) if resolved.code else None,
+        warnings=resolved.warnings,
+    )  # fmt: skip
+    return Draft(record, manifest, pack_plan(0, cut([(0, mini_batches)], groups)), code)
+
+
+def _output_folder(request: InvokeRequest, settings: ResolvedSettings, folder: Path) -> str:
+    if request.output_path is None:
+        return str(folder / "out")
+    target = Path(os.path.abspath(os.path.expanduser(request.output_path)))
+    publish.make_directory(target, 0o755)
+    if settings.output_file_name in scan.names(target):
+        raise Conflict(
+            f"{str(target / settings.output_file_name)!r} exists; nothing is overwritten.",
+            hint="Choose another --output-path or --set output_file_name=NAME", path=str(target / settings.output_file_name),
+        )  # fmt: skip
+    return str(target)
+
+
+def _scoring(resolved: ResolvedDeployment, settings: ResolvedSettings) -> ScoringPart:
+    values = asdict(settings)
+    values.pop("instance_count")
+    return ScoringPart(
+        python=resolved.environment.python, environment_name=resolved.environment.name,
+        environment_origin=resolved.environment.origin, init_timeout_s=INIT_TIMEOUT_S, **values,
+    )  # fmt: skip
+
+
+def _compute(resolved: ResolvedDeployment, settings: ResolvedSettings, throttle: int) -> ComputePart:
+    compute = resolved.compute
+    slurm = dict(compute.slurm)
+    if compute.kind == "slurm" and settings.max_concurrency_per_instance > 1:
+        slurm.setdefault("cpus_per_task", settings.max_concurrency_per_instance)
+    return ComputePart(compute.name, compute.kind, compute.tier, throttle, slurm)
+
+
+def _make_jobs_folder(ws: Workspace) -> None:
+    """`jobs` is everybody's, as /tmp is; each user's folder in it is private."""
+    publish.make_directory(ws.root, 0o755)
+    publish.make_directory(ws.jobs, 0o1777)
+    publish.make_directory(user_jobs(ws), 0o700)

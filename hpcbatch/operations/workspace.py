@@ -1,0 +1,105 @@
+"""The workspace: the folder that holds a team's registry and jobs, and how it is found."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcbatch.errors import SpecError
+from hpcbatch.fs.publish import explained
+from hpcbatch.fs.scan import read_document
+from hpcbatch.registry.store import Registry, Stream
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One workspace folder. It need not exist yet: the first thing put in makes it."""
+
+    root: Path
+
+    @property
+    def registry(self) -> Registry:
+        """What was registered here."""
+        return Registry(self.root)
+
+    @property
+    def jobs(self) -> Path:
+        """Where job directories are made."""
+        return self.root / "jobs"
+
+
+def open_workspace(name: str | None = None) -> Workspace:
+    """The workspace *name*, or that of HPCBATCH_WORKSPACE, of the user's configuration, or ~/.hpcbatch, in this order.
+
+    A name with a `/` is a path; one without is an existing folder, one of the configuration's `workspaces`, or is kept
+    in ~/.hpcbatch/workspaces.
+    """
+    config = read_config()
+    chosen = name or os.environ.get("HPCBATCH_WORKSPACE") or config.get("workspace")
+    if not chosen:
+        return Workspace(Path.home() / ".hpcbatch")
+    text = str(chosen)
+    known = config.get("workspaces")
+    if "/" in text or text in (".", "..", "~"):
+        path = Path(text)
+    elif isinstance(known, Mapping) and text in known:
+        path = Path(str(known[text]))
+    elif Path(text).is_dir():
+        path = Path(text)
+    else:
+        path = Path.home() / ".hpcbatch" / "workspaces" / text
+    root = Path(os.path.abspath(path.expanduser()))
+    if root.exists() and not root.is_dir():
+        raise SpecError(
+            f"The workspace {str(root)!r} is a file.",
+            hint="Name a folder: hpcbatch configure --defaults workspace=/path/to/folder",
+            found=str(root),
+            allowed="a folder",
+        )
+    return Workspace(root)
+
+
+def read_config() -> dict[str, Any]:
+    """The user's configuration: what config.json says, and above it what `configure` remembered."""
+    path = _config_folder() / "config.json"
+    try:
+        with explained(path):
+            written = json.loads(read_document(path.resolve(), 1 << 20)) if path.exists() else {}
+    except ValueError as error:
+        raise SpecError(f"This is not JSON: {error}.", hint=f"Correct or remove {path}.", file=str(path)) from error
+    if not isinstance(written, dict):
+        raise SpecError("This is not a mapping.", hint=f"Correct or remove {path}.", file=str(path))
+    remembered = _remembered().latest()
+    return {**written, **((remembered.document if remembered else None) or {})}
+
+
+def configure_defaults(defaults: Sequence[str]) -> dict[str, Any]:
+    """Remember `key=value` defaults for this user (`workspace=...`); an empty value forgets. Returns them all."""
+    changes: dict[str, str] = {}
+    for text in defaults:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise SpecError("usage: --defaults KEY=VALUE [KEY=VALUE ...]", found=text, allowed="KEY=VALUE")
+        is_path = key == "workspace" and ("/" in value or value in (".", ".."))
+        changes[key] = os.path.abspath(os.path.expanduser(value)) if is_path else value
+
+    def change(before: dict[str, Any] | None) -> dict[str, Any]:
+        merged = {**(before or {}), **changes}
+        return {key: value for key, value in merged.items() if value != ""}
+
+    if changes:
+        _remembered().update(change, "configure")
+    return read_config()
+
+
+def _config_folder() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "hpcbatch"
+
+
+def _remembered() -> Stream:
+    """Kept like everything of ours: a killed `configure` loses nothing, and two at once both count."""
+    return Stream(_config_folder() / "defaults", "the configuration")

@@ -1,0 +1,1 @@
+"""The seam to what runs processes: Slurm through submitit, or this machine."""

@@ -1,0 +1,139 @@
+"""Run a job's rounds with processes of this machine: the array and the merge of Slurm, without Slurm.
+
+`start` leaves a supervisor behind that outlives the caller. It runs as many workers at once as the compute allows,
+starts a worker again that was killed, then the merge, then the next round if the merge planned one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+from hpcbatch.fs import scan
+from hpcbatch.jobdir import jobdir
+from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.scheduler.environment import travelling
+
+MAX_ATTEMPTS = 20
+MAX_MERGE_TRIES = 5
+_FINAL = (0, 70, 75)  # done, gave up, disk full: starting again would end the same way
+_INCOMPLETE = 8
+
+
+def start(job: JobDir) -> int:
+    """Start the supervisor of *job* unless one lives; its pid. On return it is noted in the job directory."""
+    living = supervisor(job)
+    if living:
+        return living
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "hpcbatch.scheduler.local", str(job.root), job.sha256],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=job.root,
+        env=travelling(), start_new_session=True,
+    )  # fmt: skip
+    note_supervisor(job, process.pid)
+    return process.pid
+
+
+def supervisor(job: JobDir) -> int:
+    """The pid of a living supervisor of *job* on this machine; 0 if there is none."""
+    for name in scan.names(job.paths.rounds):
+        if name.startswith("local-"):
+            note = job.document(job.paths.rounds / name) or {}
+            if note.get("boot") == _boot() and _started(int(note["pid"])) == note.get("started"):
+                return int(note["pid"])
+    return 0
+
+
+def note_supervisor(job: JobDir, pid: int) -> None:
+    """Record a supervisor so that any later process can find out whether it lives."""
+    started = _started(pid)
+    if started:
+        note: dict[str, Any] = {"pid": pid, "started": started, "boot": _boot(), "host": os.uname().nodename}
+        jobdir.publish_document(job.paths.rounds / f"local-{pid}-{started}.json", note)
+
+
+class Supervisor:
+    """Runs the rounds of one job until it has a verdict or nothing more can be done."""
+
+    def __init__(self, job: JobDir) -> None:
+        self._job = job
+        self._lifeline_read, self._lifeline_write = os.pipe()
+        self._environment = travelling() | {"HPCBATCH_LIFELINE_FD": str(self._lifeline_read)}
+
+    def run(self) -> int:
+        """The exit code of the last merge."""
+        while True:
+            current = self._job.rounds()[-1]
+            self._workers(current)
+            code = self._merge()
+            if code != _INCOMPLETE or self._job.rounds()[-1] == current:
+                return code
+
+    def _workers(self, round_number: int) -> None:
+        waiting = deque(range(self._job.plan(round_number).groups))
+        running: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}
+        attempts: Counter[int] = Counter()
+        while waiting or running:
+            while waiting and len(running) < self._job.record.compute.throttle:
+                group = waiting.popleft()
+                attempts[group] += 1
+                process = self._spawn("hpcbatch.worker", [str(round_number), str(group)], f"r{round_number}-g{group:05d}.out")
+                running[process.pid] = (group, process)
+            pid, status = os.wait()
+            if pid not in running:
+                continue
+            group, process = running.pop(pid)
+            process.returncode = code = os.waitstatus_to_exitcode(status)
+            if code not in _FINAL and attempts[group] < MAX_ATTEMPTS and not self._job.canceled():
+                time.sleep(min(5.0, 0.05 * 2 ** attempts[group]) if code > 0 else 0)
+                waiting.append(group)
+
+    def _merge(self) -> int:
+        code = 1
+        for _ in range(MAX_MERGE_TRIES):
+            code = self._spawn("hpcbatch.merge", [], "merge.out").wait()
+            if code >= 0:
+                break
+        return code
+
+    def _spawn(self, module: str, arguments: list[str], log: str) -> subprocess.Popen[bytes]:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        out = os.open(self._job.paths.slurm / log, flags, 0o600)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-m", module, str(self._job.root), self._job.sha256, *arguments],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self._job.root, env=self._environment,
+                pass_fds=[self._lifeline_read],
+            )  # fmt: skip
+        finally:
+            os.close(out)
+
+
+def main() -> int:
+    """JOB_DIRECTORY SHA256: supervise until the end."""
+    folder, digest = sys.argv[1:3]
+    os.umask(0o077)
+    return Supervisor(jobdir.open_job(Path(folder), digest)).run()
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _started(pid: int) -> int:
+    """When process *pid* started, in clock ticks since boot; 0 if it is gone: tells a pid that was handed out again."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    fields = text.rpartition(")")[2].split()
+    return 0 if fields[0] == "Z" else int(fields[19])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,94 @@
+"""Slurm's query and control commands: argument lists, one subprocess call, parsers apart from both."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+
+from hpcbatch.errors import SchedulerError
+from hpcbatch.scheduler.base import Entry, State
+
+DEADLINE_S = 30.0
+DEFAULT_MAX_ARRAY_SIZE = 1001  # slurm.conf(5)
+_QUEUE_FORMAT = "%i|%F|%j|%T|%r|%N|%M"
+_STATES = {
+    "PENDING": State.PENDING, "REQUEUED": State.PENDING, "REQUEUE_FED": State.PENDING, "CONFIGURING": State.PENDING,
+    "REQUEUE_HOLD": State.HELD, "SPECIAL_EXIT": State.HELD, "RESV_DEL_HOLD": State.HELD,
+    "RUNNING": State.RUNNING, "SUSPENDED": State.RUNNING, "STOPPED": State.RUNNING, "SIGNALING": State.RUNNING,
+    "STAGE_OUT": State.RUNNING, "RESIZING": State.RUNNING, "COMPLETING": State.COMPLETING,
+    "COMPLETED": State.ENDED, "CANCELLED": State.ENDED, "FAILED": State.ENDED, "TIMEOUT": State.ENDED,
+    "NODE_FAIL": State.ENDED, "PREEMPTED": State.ENDED, "BOOT_FAIL": State.ENDED, "DEADLINE": State.ENDED,
+    "OUT_OF_MEMORY": State.ENDED, "REVOKED": State.ENDED,
+}  # fmt: skip
+_HELD_REASONS = ("JobHeldUser", "JobHeldAdmin", "launch failed requeued held", "launch_failed_requeued_held")
+
+
+def call(arguments: Sequence[str], deadline_s: float = DEADLINE_S) -> str:
+    """Run a Slurm command and return what it printed. Raises SchedulerError with its own words."""
+    what = " ".join(arguments[:3])
+    try:
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=deadline_s, check=False)
+    except FileNotFoundError as error:
+        raise SchedulerError(
+            f"{arguments[0]} is not installed here.",
+            hint="Run on a login node of the cluster, or create the deployment for the local compute: --set compute=local",
+            transient=False,
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise SchedulerError(
+            f"`{what}` did not answer in {deadline_s:g} s.", hint="Slurm is busy; run the same command again later.",
+            transient=True,
+        ) from error  # fmt: skip
+    if done.returncode:
+        raise failure(what, done.stderr or done.stdout)
+    return done.stdout
+
+
+_TRANSIENT = re.compile(
+    r"timed out|temporar|try again|Unable to contact|Connection refused|Zero Bytes|rate|busy|EAGAIN|not respond", re.I
+)
+_LIMIT = re.compile(r"QOSMax|AssocMax|MaxSubmit|violates accounting|policy", re.I)
+
+
+def failure(what: str, text: str) -> SchedulerError:
+    """The SchedulerError for a Slurm command that failed with *text*."""
+    words = " ".join(text.split())[-600:] or "no message"
+    transient = bool(_TRANSIENT.search(words)) and not _LIMIT.search(words)
+    hint = (
+        "Slurm is busy or unreachable; run the same command again later."
+        if transient
+        else "Check the compute's partition, account and limits: hpcbatch compute show --name COMPUTE"
+    )
+    return SchedulerError(f"Slurm refused: {words}", hint=hint, transient=transient, command=what)
+
+
+def queue(prefix: str) -> list[Entry]:
+    """This user's entries whose job name begins with *prefix*."""
+    return parse_queue(call(["squeue", "--me", "-h", "-o", _QUEUE_FORMAT]), prefix)
+
+
+def parse_queue(text: str, prefix: str) -> list[Entry]:
+    """The lines of squeue's output for jobs named *prefix*…; a state that is news is UNKNOWN, never an error."""
+    found = []
+    for line in text.splitlines():
+        cells = line.split("|", 6)
+        if len(cells) == 7 and cells[2].startswith(prefix):
+            slurm_job_id, array, name, state, reason, node, elapsed = cells
+            found.append(Entry(slurm_job_id, array, name, parse_state(state, reason), reason, node, elapsed))
+    return found
+
+
+def parse_state(text: str, reason: str = "") -> State:
+    """The state in squeue's or sacct's words; `CANCELLED by 1001` and a cut-off `CANCELLED+` are ENDED."""
+    word = text.split(maxsplit=1)[0].rstrip("+") if text.strip() else ""
+    state = _STATES.get(word, State.UNKNOWN)
+    return State.HELD if state is State.PENDING and reason.strip("()") in _HELD_REASONS else state
+
+
+def array_limit(config: str) -> int:
+    """How many tasks one array may have by `scontrol show config`: MaxArraySize bounds the index, max_array_tasks the count."""
+    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.M)
+    tasks = re.search(r"max_array_tasks=(\d+)", config)
+    limit = int(size[1]) if size else DEFAULT_MAX_ARRAY_SIZE
+    return max(1, min(limit, int(tasks[1])) if tasks else limit)

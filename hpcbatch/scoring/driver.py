@@ -1,0 +1,297 @@
+"""Runs a scoring script in the user's own environment. Standard library only, one file, Python 3.8 or newer.
+
+    python -I driver.py REQUEST_FD REPLY_FD LIFELINE_FD
+
+Frames both ways: 4 bytes of operation, u32 length of meta, u64 length of payload, meta, payload.
+
+    INIT  meta JSON                         ->  REDY  meta JSON {init_ms, python}
+    RUN_  meta u64 mini-batch, payload      ->  DONE  meta u64 mini-batch, u32 rows, u32 failed items, u64 run_us; payload
+          item paths below root, by NUL         FAIL  meta JSON {kind, type, message, traceback, ...}
+    STOP                                    ->  (shutdown() runs) BYE_
+
+What the script prints goes to file descriptors 1 and 2; after a mini-batch that printed, a marker "\\0hb:<mini-batch>\\0"
+follows there, so that whoever reads them knows to which mini-batch the text belongs.
+"""
+
+import fcntl
+import io
+import json
+import os
+import signal
+import struct
+import sys
+import time
+import traceback
+
+HEAD = struct.Struct("<4sIQ")
+RUN = struct.Struct("<Q")
+DONE = struct.Struct("<QIIQ")
+_F_SETOWN, _F_SETSIG = 8, 10
+INIT_MARK = -1
+
+
+class WrongReturnType(TypeError):
+    """run() returned something that cannot be written as rows."""
+
+
+class _Marked(io.RawIOBase):
+    """A raw stream that remembers whether anything was written since the last marker."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.dirty = False
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return self.fd
+
+    def isatty(self):
+        return False
+
+    def write(self, data):
+        self.dirty = True
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            done += os.write(self.fd, view[done:])
+        return done
+
+
+def _stream(fd):
+    raw = _Marked(fd)
+    text = io.TextIOWrapper(
+        io.BufferedWriter(raw, 1 << 16), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+    return raw, text
+
+
+def die_with_the_owner(fd):
+    """Ask the kernel for SIGKILL when the other end of the pipe *fd* is closed, that is when its owner is gone.
+
+    The pipe is opened afresh because the request belongs to the open file, which others may share with this process.
+    """
+    own = os.open("/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.close(fd)
+    fcntl.fcntl(own, _F_SETOWN, os.getpid())
+    fcntl.fcntl(own, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
+    try:
+        if os.read(own, 1) == b"":
+            os._exit(1)
+    except BlockingIOError:
+        pass
+
+
+def _is_a(result, module, name):
+    """Whether *result* is an instance of module.name, without importing anything that the script did not."""
+    loaded = sys.modules.get(module)
+    kind = getattr(loaded, name, None) if loaded is not None else None
+    return kind is not None and isinstance(result, kind)
+
+
+def rows_of(result):
+    """(number of rows, function that makes their bytes) for what run() returned, written as Azure ML writes it."""
+    if isinstance(result, tuple):
+        result = list(result)
+    if isinstance(result, list):
+        return len(result), lambda: "".join(["{}\n".format(row) for row in result])
+    if _is_a(result, "pandas", "DataFrame"):
+        return len(result), lambda: result.to_csv(header=False, index=False, sep=" ")
+    if _is_a(result, "pandas", "Series"):
+        return len(result), lambda: "".join(["{}\n".format(row) for row in result])
+    if _is_a(result, "numpy", "ndarray") and result.ndim > 0:
+        if result.ndim == 1:
+            return len(result), lambda: "".join(["{}\n".format(row) for row in result.tolist()])
+        return len(result), lambda: "".join([" ".join(map(str, row)) + "\n" for row in result.tolist()])
+    if _is_a(result, "pyarrow", "Table") or _is_a(result, "pyarrow", "RecordBatch"):
+        return result.num_rows, lambda: result.to_pandas().to_csv(header=False, index=False, sep=" ")
+    raise WrongReturnType(
+        "run() returned {}; it must return a list, a tuple or a pandas DataFrame "
+        "(also taken: numpy array, pandas Series, pyarrow Table), one element or row per succeeded item".format(
+            "nothing (None)" if result is None else "a value of type {!r}".format(type(result).__name__)
+        )
+    )
+
+
+class Script:
+    """The user's scoring script: imported once, then init(), run() for each mini-batch, shutdown()."""
+
+    def __init__(self, spec):
+        self.spec = spec
+        self.module = None
+        self.ready = False
+
+    def load(self):
+        """Import the script with its folder of code first on sys.path."""
+        code, script = self.spec["code"], self.spec["script"]
+        path = os.path.join(code, script)
+        name = os.path.splitext(script)[0].replace("/", ".")
+        for entry in reversed([code, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]):
+            sys.path.insert(0, entry)
+        import importlib.util
+
+        if "." in name:
+            sys.path.append(os.path.dirname(path))
+            self.module = importlib.import_module(name)
+        else:
+            found = importlib.util.spec_from_file_location(name, path)
+            self.module = importlib.util.module_from_spec(found)
+            sys.modules[name] = self.module
+            found.loader.exec_module(self.module)
+        if not callable(getattr(self.module, "run", None)):
+            raise AttributeError("the scoring script {} has no function run(mini_batch)".format(script))
+
+    def init(self):
+        """Load the script and call init() if it has one."""
+        self.load()
+        init = getattr(self.module, "init", None)
+        if callable(init):
+            init()
+        self.ready = True
+
+    def run(self, paths):
+        """What the script's run() returns for *paths*."""
+        return self.module.run(paths)
+
+    def shutdown(self):
+        """Call shutdown() if init() ran and the script has one."""
+        shutdown = getattr(self.module, "shutdown", None)
+        if self.ready and callable(shutdown):
+            shutdown()
+
+
+class Driver:
+    """Answers requests until the pipe ends."""
+
+    def __init__(self, requests, replies):
+        self.requests = open(requests, "rb", buffering=1 << 16)
+        self.replies = replies
+        self.script = None
+        self.root = ""
+        self.keep_rows = True
+        self.streams = []
+
+    def take_over_output(self):
+        """Put marked streams in place of sys.stdout and sys.stderr before the user's code can keep a reference."""
+        for name, fd in (("stdout", 1), ("stderr", 2)):
+            raw, text = _stream(fd)
+            setattr(sys, name, text)
+            setattr(sys, "__%s__" % name, text)
+            self.streams.append((raw, text))
+
+    def mark(self, mini_batch):
+        """Say in the output where the text of *mini_batch* ends; costs nothing if nothing was printed."""
+        for raw, text in self.streams:
+            try:
+                text.flush()
+            except ValueError:  # the script closed it
+                continue
+            if raw.dirty:
+                raw.write(b"\0hb:%d\0" % mini_batch)
+                raw.dirty = False
+
+    def reply(self, operation, meta, payload=b""):
+        """Send one frame."""
+        data = HEAD.pack(operation, len(meta), len(payload)) + meta + payload
+        done = os.write(self.replies, data)
+        while done < len(data):
+            done += os.write(self.replies, memoryview(data)[done:])
+
+    def failed(self, kind, error, mini_batch):
+        """Report *error* with its traceback, from the user's first line on."""
+        trace = error.__traceback__
+        here = os.path.abspath(__file__)
+        while trace is not None and os.path.abspath(trace.tb_frame.f_code.co_filename) == here:
+            trace = trace.tb_next
+        lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
+        if kind == "wrong-type":
+            lines = ["{}\n".format(error)]
+        self.mark(mini_batch)
+        report = {
+            "kind": kind, "mini_batch": mini_batch, "type": type(error).__name__, "message": str(error)[:4000],
+            "traceback": "".join(lines)[-20000:],
+        }  # fmt: skip
+        self.reply(b"FAIL", json.dumps(report).encode())
+
+    def initialise(self, meta):
+        """INIT: become the script's process, load it, call init()."""
+        spec = json.loads(meta)
+        self.root, self.keep_rows = os.fsdecode(spec["root"].encode("latin-1")), spec["output_action"] == "append_row"
+        sys.argv = [os.path.join(spec["code"], spec["script"]), *spec["argv"]]
+        begin = time.perf_counter()
+        self.script = Script(spec)
+        try:
+            self.script.init()
+        except (Exception, SystemExit) as error:
+            self.failed("init", error, INIT_MARK)
+            return
+        self.mark(INIT_MARK)
+        took_ms = int(1000 * (time.perf_counter() - begin))
+        self.reply(b"REDY", json.dumps({"init_ms": took_ms, "python": sys.version.split()[0]}).encode())
+
+    def run(self, meta, payload):
+        """RUN_: one mini-batch."""
+        mini_batch = RUN.unpack(meta)[0]
+        root = self.root
+        paths = [root + name for name in os.fsdecode(payload).split("\0")]
+        begin = time.perf_counter()
+        try:
+            result = self.script.run(list(paths))
+            took_us = int(1e6 * (time.perf_counter() - begin))
+            rows, make = rows_of(result)
+            data = make().encode("utf-8", "surrogateescape") if self.keep_rows else b""
+        except WrongReturnType as error:
+            self.failed("wrong-type", error, mini_batch)
+            return
+        except (Exception, SystemExit) as error:
+            self.failed("exception", error, mini_batch)
+            return
+        self.mark(mini_batch)
+        failed = max(0, len(paths) - rows)
+        self.reply(b"DONE", DONE.pack(mini_batch, min(rows, 0xFFFFFFFF), failed, took_us), data)
+
+    def serve(self):
+        """Answer until STOP or the end of the pipe."""
+        read = self.requests.read
+        while True:
+            head = read(HEAD.size)
+            if len(head) < HEAD.size:
+                return
+            operation, meta_bytes, payload_bytes = HEAD.unpack(head)
+            meta, payload = read(meta_bytes), read(payload_bytes)
+            if operation == b"RUN_":
+                self.run(meta, payload)
+            elif operation == b"INIT":
+                self.initialise(meta)
+            else:
+                try:
+                    self.script.shutdown()
+                except (Exception, SystemExit) as error:
+                    self.failed("shutdown", error, INIT_MARK)
+                self.mark(INIT_MARK)
+                self.reply(b"BYE_", b"")
+                return
+
+
+def main():
+    """Take the three file descriptors of the command line and serve."""
+    requests, replies, lifeline = (int(text) for text in sys.argv[1:4])
+    for fd in (requests, replies, lifeline):
+        os.set_inheritable(fd, False)
+    die_with_the_owner(lifeline)
+    # A preemption's SIGTERM is the worker's business: a mini-batch in progress should use the grace time. A handler
+    # that does nothing, unlike SIG_IGN, is not inherited by programs that the script starts.
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    driver = Driver(requests, replies)
+    driver.take_over_output()
+    driver.serve()
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.modules.setdefault("hpcbatch_driver", sys.modules["__main__"])
+    main()

@@ -1,0 +1,262 @@
+"""The base of all documents, and the one way from pydantic's errors to ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, get_args
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from hpcbatch.errors import SpecError
+from hpcbatch.spec.yamlfile import FieldPath, Loaded
+
+_NAME_PATTERN = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"
+_READ_ONLY = ("$schema", "id", "provisioning_state", "provisioning_details", "creation_context")
+
+
+class Document(BaseModel):
+    """A frozen document that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+D = TypeVar("D", bound=Document)
+
+
+def wrong(message: str, allowed: str) -> PydanticCustomError:
+    """What a validator raises: *message* says what is wrong, *allowed* what would be right."""
+    return PydanticCustomError("hpcbatch", "{message}", {"message": message, "allowed": allowed})
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise wrong(f"{str(value).lower()} is not a whole number", "a whole number")
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise wrong(f"{str(value).lower()} is not a number", "a number")
+    return value
+
+
+def _spelled(value: Any) -> Any:
+    """Numbers and booleans as the text the user typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(getattr(value, "source", value))
+    return value
+
+
+def _version(value: Any) -> Any:
+    return _spelled(value) if not isinstance(value, bool) else value
+
+
+def _text_mapping(value: Any) -> Any:
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return {str(key): "" if one is None else _spelled(one) for key, one in value.items()}
+    return value
+
+
+def _empty_mapping(value: Any) -> Any:
+    return {} if value is None else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, BeforeValidator(_number)]
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Natural = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Text = Annotated[str, BeforeValidator(_spelled)]
+AssetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$")]
+Version = Annotated[str, BeforeValidator(_version), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$")]
+RouteName = Annotated[str, Field(pattern=_NAME_PATTERN, min_length=3, max_length=32)]
+TextMapping = Annotated[dict[str, str], BeforeValidator(_text_mapping)]
+FreeMapping = Annotated[dict[str, Any], BeforeValidator(_empty_mapping)]
+
+
+def lowered(value: Any) -> Any:
+    """Azure compares these words without regard to case, `_` and `-`: `AppendRow`, `append_row`."""
+    if not isinstance(value, str):
+        return value
+    snake = "".join(f"_{c.lower()}" if c.isupper() and i and value[i - 1].islower() else c for i, c in enumerate(value))
+    return snake.lower().replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a document."""
+
+    message: str
+    line: int | None
+    field: str
+    found: Any
+    allowed: Any
+    hint: str
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        return f"{where}{self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+def parse(model: type[D], source: Loaded | Mapping[str, Any], *, file: str | None = None) -> D:
+    """*source* as a *model*. Raises one SpecError that lists each problem: line, field, what was found, what may be."""
+    data = dict(source.data if isinstance(source, Loaded) else source)
+    for key in _READ_ONLY:
+        if key not in model.model_fields:
+            data.pop(key, None)
+    try:
+        return model.model_validate(data)
+    except pydantic.ValidationError as error:
+        loaded = source if isinstance(source, Loaded) else None
+        problems = sorted(
+            (_problem(model, data, loaded, one) for one in error.errors(include_url=False)), key=lambda p: p.line or 0
+        )
+    raise spec_error(problems, file=loaded.file if loaded else file)
+
+
+def spec_error(problems: list[Problem], *, file: str | None) -> SpecError:
+    """The SpecError that says all of *problems* at once; its fields are those of the first."""
+    first = problems[0]
+    if len(problems) == 1:
+        message, line = first.message, first.line
+    else:
+        message, line = "\n  ".join([f"{len(problems)} problems:", *map(str, problems)]), None
+    allowed = f"Allowed: {first.allowed}. " if first.allowed and len(problems) == 1 else ""
+    hint = f"{first.hint} " if first.hint and len(problems) == 1 else ""
+    action = f"Correct {file or 'it'}, and run the same command again."
+    fields = {"field": first.field, "found": first.found, "allowed": first.allowed}
+    every = [vars(problem) for problem in problems]
+    error = SpecError(message, hint=f"{hint}{allowed}{action}", file=file, line=line, problems=every, **fields)
+    error.fields["line"] = first.line if line is None and len(problems) == 1 else line
+    error.fields["lines"] = [problem.line for problem in problems]
+    return error
+
+
+def _problem(model: type[Document], data: Mapping[str, Any], loaded: Loaded | None, error: ErrorDetails) -> Problem:
+    path = _path(data, error)
+    found = _at(data, path)
+    written = path
+    if loaded:
+        written = next((to + path[len(at) :] for at, to in loaded.written_as.items() if path[: len(at)] == at), path)
+    field = ".".join(map(str, written))
+    overridden = loaded is not None and any(written[: len(one)] == one for one in loaded.overridden)
+    line = _line(loaded, written) if loaded and not overridden else None
+    message, allowed, hint = _explain(error, model, path, field, found)
+    return Problem(f"--set {message}" if overridden else message, line, field, found, allowed, hint)
+
+
+def _path(data: Mapping[str, Any], error: ErrorDetails) -> FieldPath:
+    """Where in *data* the error is; pydantic also names the branches of unions, which are no fields."""
+    path: FieldPath = tuple(part for part in error["loc"] if not str(part).startswith("~"))
+    if error["type"] in ("missing", "extra_forbidden"):
+        return path
+    known: FieldPath = ()
+    at: Any = data
+    for part in path:
+        if not (isinstance(at, Mapping) and part in at) and not (isinstance(at, list) and isinstance(part, int)):
+            break
+        at, known = at[part], (*known, part)  # type: ignore[index]  # one of the two containers
+    return known
+
+
+def _explain(
+    error: ErrorDetails, model: type[Document], path: FieldPath, field: str, found: Any
+) -> tuple[str, str | None, str]:
+    kind, context = error["type"], error.get("ctx", {})
+    name = field or "the document"
+    if kind == "extra_forbidden":
+        fields = _fields_at(model, path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), fields, n=1)
+        elsewhere = [".".join(p) for p in _all_fields(model) if p[-1] == path[-1]]
+        guess = elsewhere[0] if elsewhere else near[0] if near else ""
+        return f"{name}: unknown field.", ", ".join(fields), f"Did you mean {guess!r}?" if guess else ""
+    if kind == "missing":
+        return f"{name} is required.", None, ""
+    shown = _short(found)
+    if kind == "hpcbatch":
+        return f"{name}: {context['message']}.", str(context["allowed"]), ""
+    if kind in ("literal_error", "enum"):
+        near = difflib.get_close_matches(str(found), str(context["expected"]).replace("'", "").split(" "), n=1)
+        return (
+            f"{name}: {shown} is not allowed.",
+            str(context["expected"]),
+            f"Did you mean {near[0]!r}?" if near else "",
+        )
+    return f"{name}: {shown} is not allowed.", _allowed(kind, context, error["msg"]), ""
+
+
+def _allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
+    if kind == "string_pattern_mismatch" and context["pattern"] == _NAME_PATTERN:
+        return "3 to 32 letters, digits and hyphens, beginning with a letter, not ending with a hyphen"
+    if kind == "string_pattern_mismatch":
+        return f"text that matches {context['pattern']}"
+    if kind in ("string_too_short", "string_too_long"):
+        return "3 to 32 letters, digits and hyphens"
+    texts = {
+        "greater_than_equal": f"a number >= {context.get('ge')}",
+        "greater_than": f"a number > {context.get('gt')}",
+        "less_than_equal": f"a number <= {context.get('le')}",
+        "string_type": "text (quote it)",
+        "bool_parsing": "true or false",
+        "bool_type": "true or false",
+        "dict_type": "a mapping",
+        "model_type": "a mapping",
+        "list_type": "a list",
+    }
+    if kind.startswith("int_"):
+        return "a whole number"
+    if kind.startswith(("float_", "finite_")):
+        return "a number"
+    return texts.get(kind, message)
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if isinstance(value, str | bool | type(None)) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _at(data: Any, path: FieldPath) -> Any:
+    for part in path:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
+
+
+def _line(loaded: Loaded, path: FieldPath) -> int | None:
+    """The line of *path*, or of the nearest field around it that is in the file."""
+    while path and path not in loaded.lines:
+        path = path[:-1]
+    return loaded.lines.get(path)
+
+
+def _document_in(annotation: Any) -> type[Document] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Document):
+        return annotation
+    return next((found for one in get_args(annotation) if (found := _document_in(one))), None)
+
+
+def _fields_at(model: type[Document], path: FieldPath) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        below = _document_in(field.annotation) if field else None
+        if below is None:
+            return []
+        model = below
+    return sorted(model.model_fields)
+
+
+def _all_fields(model: type[Document], at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        yield (*at, name)
+        below = _document_in(field.annotation)
+        if below and len(at) < 3:
+            yield from _all_fields(below, (*at, name))

@@ -1,0 +1,218 @@
+"""One attempt at one group: check what is to be run, read what is done, do the rest."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcbatch import __version__
+from hpcbatch.errors import HpcBatchError
+from hpcbatch.fs.publish import filesystem_error, make_directory, remove_tree
+from hpcbatch.jobdir import jobdir
+from hpcbatch.jobdir.attempt import AttemptWriter
+from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.jobdir.ledgers import attempts_in
+from hpcbatch.records.ledger import Kind
+from hpcbatch.records.plan import Manifest, Plan
+from hpcbatch.scoring.driver import die_with_the_owner
+from hpcbatch.scoring.driver_process import DriverProcess, DriverSpec
+from hpcbatch.worker import preemption, scratch
+from hpcbatch.worker.environment import SlurmTask, driver_arguments, driver_environment, slurm_task
+from hpcbatch.worker.log import UserLog
+from hpcbatch.worker.loop import Abort, Limits, Loop, Work, give_up
+from hpcbatch.worker.recovery import MAX_CRASHED_STARTS, GroupState, read_group
+
+EXIT_DONE, EXIT_ABORTED, EXIT_IO, EXIT_FULL = 0, 70, 74, 75
+FENCE_CHECK_S = 30.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an array task is told: plain values, nothing to unpickle."""
+
+    job: Path
+    sha256: str
+    round: int
+    group: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """JOB_DIRECTORY SHA256 ROUND FIRST_GROUP: run the array task's group, FIRST_GROUP plus its index in the array."""
+    folder, digest, round_text, first = sys.argv[1:5] if argv is None else argv
+    os.umask(0o077)
+    if lifeline := os.environ.pop("HPCBATCH_LIFELINE_FD", ""):
+        die_with_the_owner(int(lifeline))
+    slurm = slurm_task()
+    task = Task(Path(folder), digest, int(round_text), int(first) + int(slurm.array_task_id or 0))
+    log = UserLog(1)
+    try:
+        return run_array_task(task, slurm, log)
+    except HpcBatchError as error:
+        log.note(f"ERROR: {error}")
+        return EXIT_IO
+    except OSError as error:
+        log.note(f"ERROR: {filesystem_error(error, folder)}")
+        return EXIT_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
+
+
+def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
+    """Score what is left of the group. Exit codes: 0 done (or not ours to do), 70 gave up, 74 I/O error, 75 disk full."""
+    job = scratch.with_patience(lambda: jobdir.open_job(task.job, task.sha256), scratch.STALE_VIEW_S)
+    if job.canceled():
+        log.note("the job was canceled; nothing to do")
+        return EXIT_DONE
+    if not _owns(job, task, slurm):
+        log.note("another submission of this round runs already; this one gives way")
+        return EXIT_DONE
+    plan = job.plan(task.round)
+    folder = job.paths.group(task.round, task.group)
+    make_directory(folder)
+    state = read_group(attempts_in(folder, task.round, task.group), job.record.uuid_bytes)
+    left = sum(mini_batch not in state.done for mini_batch in plan.mini_batches(task.group))
+    if not left:
+        log.note(f"group {task.group}: every mini-batch is done")
+        return EXIT_DONE
+    epoch = state.last_epoch + 1
+    about = {"group": task.group, "round": task.round, "epoch": epoch, "host": os.uname().nodename, "pid": os.getpid(),
+             "slurm_job_id": slurm.requeue_id, "restart": slurm.restart_count, "began": time.time(), "hpcbatch": __version__,
+             "python": sys.version.split()[0]}  # fmt: skip
+    writer = AttemptWriter(folder, job=job.record.uuid_bytes, group=task.group, epoch=epoch, about=about)
+    log.note(f"group {task.group}, attempt {epoch} on {about['host']}: {left} mini-batches to do")
+    try:
+        return _score(job, task, plan, state, writer, slurm, log)
+    finally:
+        writer.close()
+
+
+def _score(
+    job: JobDir, task: Task, plan: Plan, state: GroupState, writer: AttemptWriter, slurm: SlurmTask, log: UserLog
+) -> int:
+    manifest = job.manifest(check=True)
+    _skip_poison(manifest, state, writer, log)
+    local = scratch.open_scratch()
+    loop: Loop | None = None
+    try:
+        loop = Loop(
+            manifest=manifest, writer=writer, limits=_limits(job), work=_work(plan, task.group, state),
+            start=_driver_factory(job, manifest, local), log=log,
+        )  # fmt: skip
+        _listen(loop, writer, slurm, log)
+        loop.ticks.append(_fence(job, task, writer, log))
+        loop.run()
+        writer.note(Kind.END, {"completed": loop.completed, "failed_items": loop.failed_items})
+        writer.sync()
+    except Abort as abort:
+        give_up(writer, abort.report)
+        log.note(f"ERROR: {abort.report['message']}")
+        return EXIT_ABORTED
+    finally:
+        remove_tree(local)
+    log.note(f"group {task.group}: done, {loop.completed} mini-batches in this attempt")
+    return EXIT_DONE
+
+
+def _limits(job: JobDir) -> Limits:
+    scoring = job.record.scoring
+    return Limits(
+        drivers=scoring.max_concurrency_per_instance,
+        timeout_s=scoring.timeout_s,
+        init_timeout_s=scoring.init_timeout_s,
+        max_tries=1 + scoring.max_retries,
+        max_failed_items=scoring.error_threshold,
+    )
+
+
+def _work(plan: Plan, group: int, state: GroupState) -> Work:
+    def fresh() -> list[int]:
+        return [n for n in plan.mini_batches(group) if n not in state.done and n not in state.crashed_starts]
+
+    suspects = sorted(n for n in state.crashed_starts if n not in state.done)
+    return Work(iter(fresh()), suspects, dict(state.tries), state.failed_items)
+
+
+def _skip_poison(manifest: Manifest, state: GroupState, writer: AttemptWriter, log: UserLog) -> None:
+    """Give up mini-batches whose start killed the whole worker every time: the next attempt would die of them too."""
+    for mini_batch, deaths in sorted(state.crashed_starts.items()):
+        if deaths >= MAX_CRASHED_STARTS and mini_batch not in state.done:
+            message = f"the whole array task died {deaths} times while this mini-batch ran (out of memory?); it is not tried again"
+            items = manifest.item_count(mini_batch)
+            report = {"kind": "poison", "type": "WorkerDied", "message": message, "mini_batch": mini_batch, "try": deaths,
+                      "of": deaths, "items": manifest.paths(mini_batch)[:5]}  # fmt: skip
+            writer.fail(mini_batch, report, final=True, failed_items=items)
+            log.failure(mini_batch, report)
+            state.done.add(mini_batch)
+            state.failed_items += items
+
+
+def _driver_factory(job: JobDir, manifest: Manifest, local: Path) -> Callable[[int], DriverProcess]:
+    record = job.record
+    assert record.code is not None
+    code = scratch.unpack_code(job.paths.root / record.code.file, record.code, local / "code")
+    model = scratch.place_model(record.model, local / "model") if record.model else None
+    arguments = driver_arguments(record.scoring)
+    arguments[1] = record.code.scoring_script
+
+    def start(number: int) -> DriverProcess:
+        return DriverProcess(
+            DriverSpec(
+                python=record.scoring.python, launcher=(), environment=driver_environment(job, model, number),
+                code=str(code), script=record.code.scoring_script if record.code else "", argv=arguments,
+                root=manifest.root, output_action=record.scoring.output_action,
+            )  # fmt: skip
+        )
+
+    return start
+
+
+def _listen(loop: Loop, writer: AttemptWriter, slurm: SlurmTask, log: UserLog) -> None:
+    signals = preemption.Signals()
+    ask = preemption.requeue(slurm)
+
+    def on_signal(_: int) -> None:
+        if signals.take() & {signal.SIGTERM, signal.SIGUSR2} and not writer.sync_each:
+            writer.note(Kind.RELEASE)
+            writer.sync()
+            writer.sync_each = True
+            log.note("told to make room: what is finished is safe; working on until the end")
+            ask()
+
+    loop.watch(signals.read_fd, on_signal)
+
+
+def _fence(job: JobDir, task: Task, writer: AttemptWriter, log: UserLog) -> Callable[[], None]:
+    """A check that ends this process when a later attempt exists. Economy only: the merge takes one result per mini-batch."""
+    checked = [time.monotonic()]
+    folder = job.paths.group(task.round, task.group)
+
+    def check() -> None:
+        if time.monotonic() - checked[0] < FENCE_CHECK_S:
+            return
+        checked[0] = time.monotonic()
+        if any(attempt.epoch > writer.epoch for attempt in attempts_in(folder, task.round, task.group)):
+            writer.note(Kind.FENCED)
+            writer.sync()
+            log.note("a later attempt of this group exists; giving way")
+            os._exit(EXIT_DONE)
+
+    return check
+
+
+def _owns(job: JobDir, task: Task, slurm: SlurmTask) -> bool:
+    """Whether this is the submission that runs the round: of two arrays under one name the first to start wins."""
+    if not slurm.array_job_id:
+        return True
+    window = task.group - int(slurm.array_task_id)
+    owner = job.paths.round(task.round) / f"OWNER-{window}"
+    if owner.name not in os.listdir(owner.parent):
+        jobdir.publish_document(owner, {"slurm_array_job_id": slurm.array_job_id})
+    found = job.document(owner)
+    return found is None or found.get("slurm_array_job_id") == slurm.array_job_id
+
+
+__all__ = ["EXIT_ABORTED", "EXIT_DONE", "EXIT_FULL", "EXIT_IO", "Task", "main", "run_array_task"]

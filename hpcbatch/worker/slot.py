@@ -1,0 +1,78 @@
+"""One place for a driver: which mini-batch it runs, which waits in its pipe, until when it may take."""
+
+from __future__ import annotations
+
+import time
+
+from hpcbatch.scoring.driver_process import INIT_MARK, DriverProcess
+
+TAIL_BYTES = 4000
+
+
+class Slot:
+    """The state of one driver's place; the driver in it is replaced when it dies."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.driver: DriverProcess | None = None
+        self.ready = self.stopping = False
+        self.current: int | None = None
+        self.queued: int | None = None
+        self._marked: int | None = None
+        self.deadline = float("inf")
+        self.init_failures = 0
+        self._tails = {False: b"", True: b""}
+
+    def begin(self, driver: DriverProcess, init_timeout_s: float) -> None:
+        """A new driver starts with init()."""
+        self.driver = driver
+        self.ready = self.stopping = False
+        self.current = self.queued = self._marked = None
+        self._tails = {False: b"", True: b""}
+        self.deadline = time.monotonic() + init_timeout_s
+
+    def end(self) -> None:
+        """The driver is gone."""
+        self.driver = None
+        self.ready = False
+        self.current = self.queued = None
+        self.deadline = float("inf")
+
+    def give(self, mini_batch: int, timeout_s: float) -> None:
+        """*mini_batch* was sent: it runs now, or waits behind the one that does."""
+        if self.current is None:
+            self.current = mini_batch
+            self.deadline = time.monotonic() + timeout_s
+        else:
+            self.queued = mini_batch
+
+    def advance(self, timeout_s: float) -> int | None:
+        """The running mini-batch ended; the waiting one, if there is one, runs now and is returned."""
+        self.current, self.queued = self.queued, None
+        self._tails = {False: b"", True: b""}
+        self.deadline = time.monotonic() + timeout_s if self.current is not None else float("inf")
+        return self.current
+
+    def stop(self, shutdown_s: float) -> None:
+        """The driver was asked to end."""
+        self.stopping = True
+        self.deadline = time.monotonic() + shutdown_s
+
+    def owner(self, marked: int | None) -> int | None:
+        """The mini-batch that printed a text: the *marked* one, else the first one that has no marker yet; None: init()."""
+        if marked is not None:
+            self._marked = marked
+            return None if marked == INIT_MARK else marked
+        return self.queued if self.current is not None and self.current == self._marked else self.current
+
+    def remember(self, error: bool, data: bytes) -> None:
+        """Keep the end of what was printed, for the report of a failure."""
+        self._tails[error] = (self._tails[error] + data)[-TAIL_BYTES:]
+
+    def tail(self) -> dict[str, str]:
+        """The end of stdout and of stderr."""
+        return {
+            name: self._tails[error].decode("utf-8", "replace")
+            for name, error in (("stdout", False), ("stderr", True))
+            if self._tails[error]
+        }
