@@ -1,4 +1,6 @@
-"""Names, digests and canonical bytes. Pure functions; randomness and time come in as arguments where tests need them."""
+"""Names, digests and canonical bytes. Pure functions; randomness and time come in as arguments where tests need
+them.
+"""
 
 from __future__ import annotations
 

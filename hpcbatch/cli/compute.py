@@ -53,7 +53,7 @@ _NAME = name_option("compute")
 VERBS = (
     Verb(
         "create",
-        "Create a compute: a Slurm partition with its settings, or this machine.",
+        "Create a compute: a Slurm partition, or this machine.",
         create,
         "hpcbatch compute create -n short --type slurm --max-instances 8 --set partition=short mem=4G time=60\n"
         "hpcbatch compute create -n cpu-cluster --type amlcompute --min-instances 0 --max-instances 5",

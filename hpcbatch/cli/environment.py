@@ -89,8 +89,9 @@ VERBS = (
             option("glob", nargs="?", metavar="PATTERN", help="For example '*sklearn*'; '*' catches all."),
             _PYTHON,
         ),
-        details="The pattern is matched against the environment's name, its image and, for a model without one,\n"
-        "mlflow:<model name>. The first match wins. Without arguments it lists the mappings in their order.",
+        details="The pattern is matched against the environment's name, its image and,\n"
+        "for a model without one, mlflow:<model name>. The first match wins.\n"
+        "Without arguments it lists the mappings in their order.",
         columns=(("Pattern", "glob"), ("Python", "python")),
     ),
 )

@@ -166,7 +166,7 @@ def _usage(options: Sequence[Option]) -> str:
         if not each.flags[0].startswith("-"):
             words.append(f" [{each.settings.get('metavar', each.flags[0])}]")
         elif each.settings.get("required"):
-            words.append(f" {each.flags[0]} {each.settings['metavar']}")
+            words.append(f" {each.flags[-1]} {each.settings['metavar']}")
     return "".join(words) + " [options]"
 
 

@@ -79,7 +79,7 @@ def invoked_card(job: dict[str, Any]) -> Card:
 
 VERB = Verb(
     "invoke",
-    "Start a job: score the input with a deployment of the endpoint. Returns at once.",
+    "Start a job that scores the input. Returns at once.",
     invoke,
     "hpcbatch batch-endpoint invoke -n heart-batch --input ./data --query name -o tsv\n"
     "hpcbatch batch-endpoint invoke -n heart-batch -d second --input ./one.csv --input-type uri_file --wait\n"
@@ -101,7 +101,9 @@ VERB = Verb(
         option("--wait", action="store_true", help="Show progress, return when the job has ended: 0 if it completed."),
     ),
     view=invoked_card,
-    details="--set also takes: mini_batch_size, instance_count, error_threshold, retry_settings.max_retries,\n"
-    "retry_settings.timeout, output_file_name, max_concurrency_per_instance, logging_level, groups,\n"
-    "environment_variables.NAME, inputs.NAME.path, inputs.NAME.type, outputs.NAME.path.",
+    details="--set takes, for this job only: mini_batch_size, instance_count,\n"
+    "error_threshold, retry_settings.max_retries, retry_settings.timeout,\n"
+    "output_file_name, max_concurrency_per_instance, logging_level, groups,\n"
+    "environment_variables.NAME, inputs.NAME.path, inputs.NAME.type,\n"
+    "outputs.NAME.path.",
 )

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from hpcbatch.cli import render
+from hpcbatch.cli.formats import Columns, at
 from hpcbatch.cli.grammar import NO_WAIT, WEB, Answer, Call, Verb, name_option, option
 from hpcbatch.cli.job_view import job_card, summary_lines
 
-JOB_COLUMNS = (
+JOB_COLUMNS: Columns = (
     ("Name", "name"),
     ("Status", "status"),
     ("Endpoint", "endpoint"),
     ("Deployment", "deployment"),
-    ("Created", "creation_context.created_at"),
+    ("Items", "items"),
+    ("Created", lambda job: str(at(job, "creation_context.created_at") or "")[5:16].replace("T", " ")),
 )
 LIST_LIMITS = (
     option("--max-results", "-r", type=int, default=50, metavar="N", help="At most this many (50)."),
@@ -64,7 +66,7 @@ def download(call: Call) -> Any:
 
 
 def cancel(call: Call) -> Any:
-    """End the job; what it finished stays, so that it can be resumed."""
+    """End the job; what it wrote stays where it is."""
     from hpcbatch.operations.jobs import cancel_job
 
     return cancel_job(call.workspace, call.args.name)
@@ -131,7 +133,7 @@ VERBS = (
     ),
     Verb(
         "resume",
-        "Go on with a job that ended incomplete or was canceled: only what is missing runs.",
+        "Go on with an incomplete job: only what is missing runs.",
         resume,
         f"hpcbatch job resume -n {_EXAMPLE_JOB} --wait",
         (_NAME, option("--wait", action="store_true", help="Show progress, return when the job has ended.")),

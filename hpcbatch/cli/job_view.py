@@ -2,20 +2,137 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from hpcbatch.cli.formats import at
-from hpcbatch.cli.views import Card, flat
+from hpcbatch.cli.views import Card
 
 ENDED = ("Completed", "Failed", "Canceled", "NotResponding", "Paused")
+_SHOWN_FAILURES = 5
+_QUOTED_LINES = 20
 
 
 def job_card(job: Mapping[str, Any]) -> Card:
-    """The job as a card."""
-    return Card(title=str(job.get("name", "")), status=str(job.get("status", "")), fields=tuple(flat(job)))
+    """The job as a card: what went wrong and what the script said, then counts, then places and commands."""
+    progress = _mapping(job.get("progress"))
+    status = str(job.get("status") or "")
+    detail = str(job.get("detail") or "")
+    is_alarm = status in ("Failed", "NotResponding")
+    alarms = [detail] if detail and is_alarm else []
+    return Card(
+        title=str(job.get("name") or ""),
+        status=status,
+        bar=(items_done(progress), int(job.get("items") or 0)) if progress else None,
+        news=(*([detail] if detail and not is_alarm else []), *counts(job)),
+        alarms=(*alarms, *failure_lines(progress)),
+        fields=tuple(_fields(job)),
+        commands=tuple(_commands(job, status)),
+    )
 
 
 def summary_lines(job: Mapping[str, Any]) -> list[str]:
-    """The lines that az ends a stream with."""
-    return ["", "Execution Summary", "=================", f"RunId: {job.get('name')}", f"Status: {at(job, 'status')}"]
+    """The lines that a stream ends with, in az's frame."""
+    progress = _mapping(job.get("progress"))
+    lines = ["", "Execution Summary", "=================", f"RunId: {job.get('name')}"]
+    lines += [f"Web View: file://{job.get('job_directory')}", f"Status: {job.get('status')}"]
+    lines += [f"Detail: {job['detail']}"] if job.get("detail") else []
+    lines += [f"Progress: {line}" for line in counts(job)]
+    lines += failure_lines(progress)
+    output = at(job, "progress.output.path")
+    return [*lines, f"Output: {output}"] if output else lines
+
+
+def counts(job: Mapping[str, Any]) -> list[str]:
+    """How far the job is, in one line; nothing if the files were not looked at."""
+    progress = _mapping(job.get("progress"))
+    if not progress:
+        return []
+    failed = progress.get("items_failed") or 0
+    parts = [
+        f"{items_done(progress)} of {job.get('items')} items, {failed} failed",
+        f"{progress.get('mini_batches_done') or 0} of {job.get('mini_batches')} mini-batches",
+        f"groups: {job.get('groups')}, attempts: {progress.get('attempts') or 0}",
+    ]
+    return ["; ".join(parts)]
+
+
+def items_done(progress: Mapping[str, Any]) -> int:
+    """Items that have a result, good or bad."""
+    return int(progress.get("items_succeeded") or 0) + int(progress.get("items_failed") or 0)
+
+
+def failure_lines(progress: Mapping[str, Any]) -> list[str]:
+    """The first failures, one line each; under the first exception, what the script printed and its traceback."""
+    failures = [each for each in progress.get("failures") or () if isinstance(each, Mapping)]
+    lines: list[str] = []
+    quoted = False
+    for failure in failures[:_SHOWN_FAILURES]:
+        lines.append(_failure(failure))
+        if not quoted:
+            quotes = _quotes(failure)
+            lines += quotes
+            quoted = bool(quotes)
+    if len(failures) > _SHOWN_FAILURES:
+        lines.append(f"... and {len(failures) - _SHOWN_FAILURES} more: --query progress.failures -o yaml")
+    return lines
+
+
+def _failure(failure: Mapping[str, Any]) -> str:
+    where = f"mini-batch {failure['mini_batch']}" if "mini_batch" in failure else f"group {failure.get('group')}"
+    tries = f", try {failure['try']} of {failure.get('of')}" if "try" in failure else ""
+    what = ": ".join(str(failure[key]) for key in ("type", "message") if failure.get(key))
+    return f"{where}{tries}: {what or failure.get('kind')}"
+
+
+def _quotes(failure: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for key in ("stdout", "stderr", "traceback"):
+        said = str(failure.get(key) or "").splitlines()
+        cut = len(said) - _QUOTED_LINES
+        lines += [f"  {key}: ... {cut} lines before"] if cut > 0 else []
+        lines += [f"  | {line}" for line in said[-_QUOTED_LINES:]]
+    return lines
+
+
+def _fields(job: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    created = at(job, "creation_context.created_at")
+    found = [
+        ("deployment", " / ".join(str(job[key]) for key in ("endpoint", "deployment") if job.get(key))),
+        ("compute", job.get("compute")),
+        ("created", f"{created} by {at(job, 'creation_context.created_by')}" if created else None),
+        ("input", at(job, "inputs.input.path")),
+        ("output", at(job, "progress.output.path") or at(job, "outputs.score.path")),
+        ("directory", job.get("job_directory")),
+        ("slurm", _slurm(job)),
+        *(("warning", each) for each in job.get("warnings") or ()),
+    ]
+    return [(label, value) for label, value in found if value]
+
+
+def _slurm(job: Mapping[str, Any]) -> str:
+    """`3 RUNNING, 9 PENDING (Resources)`: the job's entries in the queue, by state and reason."""
+    entries = [each for each in job.get("slurm_jobs") or () if isinstance(each, Mapping)]
+    reasons = Counter(_queue_state(each) for each in entries)
+    return ", ".join(f"{count} {state}" for state, count in reasons.most_common())
+
+
+def _queue_state(entry: Mapping[str, Any]) -> str:
+    reason = str(entry.get("reason") or "")
+    return f"{entry.get('state')} ({reason})" if reason not in ("", "None") else str(entry.get("state"))
+
+
+def _commands(job: Mapping[str, Any], status: str) -> list[tuple[str, str]]:
+    name = job.get("name")
+    if status == "Completed":
+        return [("Fetch the output", f"hpcbatch job download -n {name}")]
+    if status in ("NotResponding", "NotStarted"):
+        return [("Go on", f"hpcbatch job resume -n {name}")]
+    if status in ENDED:
+        return [("Read its logs", f"hpcbatch job stream -n {name}")]
+    return [("Follow", f"hpcbatch job stream -n {name}"), ("End", f"hpcbatch job cancel -n {name}")]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -12,20 +12,21 @@ if TYPE_CHECKING:
     from hpcbatch.cli.grammar import Verb
 
 NOUNS: Mapping[str, tuple[str, str]] = {
-    "batch-endpoint": ("batch_endpoint", "Stable names that jobs are invoked on (short: endpoint)."),
-    "batch-deployment": ("batch_deployment", "A model, its code, environment and compute (short: deployment)."),
-    "job": ("job", "Running and finished invocations: show, stream, download, cancel, resume."),
+    "batch-endpoint": ("batch_endpoint", "Stable names to invoke jobs on (short: endpoint)."),
+    "batch-deployment": ("batch_deployment", "Model, code, environment, compute (short: deployment)."),
+    "job": ("job", "Invocations: show, stream, download, cancel, resume."),
     "model": ("model", "Registered, immutable model versions."),
     "data": ("data", "Registered data: a name for a path."),
-    "environment": ("environment", "Where scoring scripts run, and what Azure's environments map to."),
+    "environment": ("environment", "The Python that scores, and what Azure's names map to."),
     "compute": ("compute", "Where jobs run: a Slurm partition or this machine."),
     "configure": ("configure", "Defaults, such as the workspace."),
 }
 ALIASES = {"endpoint": "batch-endpoint", "deployment": "batch-deployment"}
 
 _EPILOG = """\
-Every command takes --query (JMESPath), -o json|jsonc|yaml|yamlc|table|tsv|none, -w WORKSPACE and --help.
-Without -o: a view for people on a terminal, json in a pipe. The answer goes to stdout, the story to stderr.
+Every command takes -w WORKSPACE, --query JMESPATH, --help and
+-o json|jsonc|yaml|yamlc|table|tsv|none. Without -o: a view for people on a
+terminal, json in a pipe. The answer goes to stdout, the story to stderr.
 
 Exit codes:
   0  done
@@ -93,10 +94,11 @@ def _run_noun(noun: str, words: list[str], leading: list[str]) -> int:
 
 
 def _run_verb(verb: Verb, args: argparse.Namespace) -> int:
-    from hpcbatch.cli import render
+    from hpcbatch.cli import logs, render
     from hpcbatch.cli.grammar import Answer, Call
 
     render.configure(only_errors=args.only_show_errors)
+    logs.route(verbose=args.verbose, debug=args.debug)
     query = render.compile_query(args.query)  # before the work: a typing error must not cost a submitted job
     result = verb.run(Call(args))
     answer = result if isinstance(result, Answer) else Answer(result)

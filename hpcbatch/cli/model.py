@@ -33,7 +33,7 @@ def list_all(call: Call) -> Any:
 VERBS = (
     Verb(
         "create",
-        "Register a model: the file or folder is copied, so later changes to it change nothing.",
+        "Register a model; a copy is kept, so later changes change nothing.",
         create,
         "hpcbatch model create --name heart --path ./model --type mlflow_model\nhpcbatch model create -f model.yml",
         (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from hpcbatch.operations.jobs import Progress
+    from hpcbatch.operations.progress import Progress
 
 PLAIN_LINE_EVERY_S = 10.0
 

@@ -119,7 +119,7 @@ def text(content: str) -> None:
 
 def line(content: str) -> None:
     """Print one line of a log for people, at once and without its control characters."""
-    text(clean(content) or " ")
+    text(f"{clean(content)}\n")
 
 
 def story(content: str, *, label: str = "") -> None:

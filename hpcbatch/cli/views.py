@@ -11,9 +11,10 @@ from hpcbatch.cli import formats
 from hpcbatch.cli.render import clean
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, OverflowMethod, RenderableType
     from rich.text import Text
 
+_NEVER_CUT = 12
 STATUS_STYLES: Mapping[str, str] = {
     "Completed": "bold green",
     "Succeeded": "green",
@@ -127,12 +128,17 @@ def _value(value: Any) -> str:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold", show_edge=False)
-    for number, name in enumerate(header):
-        table.add_column(_text(name), no_wrap=number == 0, overflow="fold" if number == 0 else "ellipsis")
-    for row in rows:
-        table.add_row(*(_text(" ".join(cell.split()), STATUS_STYLES.get(cell, "")) for cell in row))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
+    flat_rows = [[clean(" ".join(cell.split())) for cell in row] for row in rows]
+    for number, (name, *cells) in enumerate(zip(header, *flat_rows, strict=True)):
+        width = max(map(len, (name, *cells)))
+        is_whole = number == 0 or width <= _NEVER_CUT  # names are copied, and short words say little without their end
+        overflow: OverflowMethod = "fold" if number == 0 else "ellipsis"
+        table.add_column(_text(name), no_wrap=True, min_width=width if is_whole else None, overflow=overflow)
+    for row in flat_rows:
+        table.add_row(*(Text(cell, style=STATUS_STYLES.get(cell, "")) for cell in row))
     return table
 
 

@@ -23,8 +23,8 @@ class Items:
 def list_items(path: str, kind: str) -> Items:
     """The items behind *path* (`uri_folder`: every file below it; `uri_file`: that one file).
 
-    Files come in the byte order of their path's parts, nested folders included; symbolic links are followed, but a folder
-    that contains itself is entered once. Raises SpecError for a missing, empty or wrong kind of path.
+    Files come in the byte order of their path's parts, nested folders included; symbolic links are followed, but a
+    folder that contains itself is entered once. Raises SpecError for a missing, empty or wrong kind of path.
     """
     full = os.path.abspath(os.path.expanduser(path))
     try:
@@ -76,9 +76,12 @@ def _walk(top: bytes) -> Iterator[bytes]:
         if not folder:
             yield prefix
             continue
-        info = os.stat(folder)
-        here = (*above, (info.st_dev, info.st_ino))
-        folders, files = _entries(folder, here)
+        try:
+            info = os.stat(folder)
+            here = (*above, (info.st_dev, info.st_ino))
+            folders, files = _entries(folder, here)
+        except OSError as error:
+            raise filesystem_error(error, os.fsdecode(folder)) from error
         if not folders:
             yield from [prefix + name for name in files]
             continue
@@ -90,15 +93,12 @@ def _walk(top: bytes) -> Iterator[bytes]:
 def _entries(folder: bytes, above: tuple[_Identity, ...]) -> tuple[set[bytes], list[bytes]]:
     """Names of the folders and of the files in *folder*, files sorted; a link back to a folder *above* is left out."""
     folders, files = set(), []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    if not entry.is_symlink() or (entry.stat().st_dev, entry.stat().st_ino) not in above:
-                        folders.add(entry.name)
-                elif entry.is_file() and not entry.name.startswith(b".nfs"):
-                    files.append(entry.name)
-    except OSError as error:
-        raise filesystem_error(error, os.fsdecode(folder)) from error
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                if not entry.is_symlink() or (entry.stat().st_dev, entry.stat().st_ino) not in above:
+                    folders.add(entry.name)
+            elif entry.is_file() and not entry.name.startswith(b".nfs"):
+                files.append(entry.name)
     files.sort()
     return folders, files

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from hpcbatch.errors import FilesystemError
 
@@ -55,13 +55,13 @@ def fsync_directory(path: Path | str) -> None:
 
 
 @contextlib.contextmanager
-def staged(folder: Path, mode: int = 0o600) -> Iterator[tuple[Path, BinaryIO]]:
+def staged(folder: Path, mode: int = 0o600) -> Iterator[tuple[Path, io.FileIO]]:
     """A private temporary file in *folder*: (its path, open for writing). Gone at the end whatever happened."""
     path = folder / temp_name()
     fd = create_exclusive(path, mode)
     try:
         with open(fd, "wb", buffering=0) as file:
-            yield path, file  # type: ignore[misc]  # FileIO is a BinaryIO in all that is used here
+            yield path, file
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -114,11 +114,12 @@ def publish_directory(path: Path, fill: Callable[[Path], None], mode: int = 0o70
             fsync_directory(temp)
             if os.path.lexists(path):
                 return False
-            os.rename(temp, path)  # publishes: refuses a non-empty directory, so it never replaces one
-        except OSError as error:
-            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                return False
-            raise
+            try:
+                os.rename(temp, path)  # publishes: refuses a non-empty directory, so it never replaces one
+            except OSError as error:
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    return False
+                raise
         finally:
             remove_tree(temp)
         fsync_directory(path.parent)
@@ -126,7 +127,9 @@ def publish_directory(path: Path, fill: Callable[[Path], None], mode: int = 0o70
 
 
 def make_directory(path: Path, mode: int = 0o700) -> None:
-    """Make *path* and its missing parents; the mode is the given one whatever the umask. Existing ones are left alone."""
+    """Make *path* and its missing parents; the mode is the given one whatever the umask. Existing ones are left
+    alone.
+    """
     with explained(path):
         missing = []
         at = path
@@ -137,6 +140,8 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
             try:
                 os.mkdir(folder, mode)
             except FileExistsError:
+                if os.path.isfile(folder):
+                    raise NotADirectoryError(errno.ENOTDIR, "", str(folder)) from None
                 continue
             os.chmod(folder, mode)
 
@@ -183,7 +188,8 @@ _HINTS = {
 
 def filesystem_error(error: OSError, path: Path | str) -> FilesystemError:
     """The FilesystemError for *error*: names the path and the reason, ends in what to do."""
-    target = error.filename if isinstance(error.filename, str) and not is_temp(os.path.basename(error.filename)) else path
+    named = isinstance(error.filename, str) and not any(is_temp(part) for part in error.filename.split("/"))
+    target = error.filename if named else path
     reason = os.strerror(error.errno) if error.errno else str(error)
     return FilesystemError(
         f"Cannot use {str(target)!r}: {reason}.",
@@ -191,8 +197,3 @@ def filesystem_error(error: OSError, path: Path | str) -> FilesystemError:
         path=str(target),
         errno=error.errno,
     )
-
-
-def replace_private(temp: Path, path: Path) -> None:
-    """Give *temp* the name *path*, over what is there: only for a person's own copy, never for a file of a job or registry."""
-    os.replace(temp, path)

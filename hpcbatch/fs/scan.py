@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -25,17 +26,25 @@ def names(folder: Path) -> list[str]:
 
 
 def read_document(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """The bytes of a regular file by a fresh open. Raises FileNotFoundError; FileDamaged if it is no plain file or too large."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(fd, "rb", buffering=0) as file:
+    """The bytes of a regular file by a fresh open. Raises FileNotFoundError; FileDamaged if it is no plain file or
+    too large.
+    """
+    strange = "Remove it: it does not belong to hpcbatch."
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
+            raise FileDamaged(f"{str(path)!r} is not a plain file.", hint=strange) from error
+        raise
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise FileDamaged(f"{str(path)!r} is not a plain file.", hint="Remove it: it does not belong to hpcbatch.")
+            raise FileDamaged(f"{str(path)!r} is not a plain file.", hint=strange)
         chunks, total = [], 0
-        while chunk := file.read(1 << 20):
+        while chunk := os.read(fd, 1 << 20):
             total += len(chunk)
             if total > max_bytes:
-                raise FileDamaged(
-                    f"{str(path)!r} is larger than {max_bytes} bytes.", hint="Remove it: it does not belong to hpcbatch."
-                )
+                raise FileDamaged(f"{str(path)!r} is larger than {max_bytes} bytes.", hint=strange)
             chunks.append(chunk)
+    finally:
+        os.close(fd)
     return b"".join(chunks)

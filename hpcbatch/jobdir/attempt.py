@@ -21,11 +21,13 @@ SYNC_MIN_S, SYNC_MAX_S = 2.0, 30.0
 class AttemptWriter:
     """Appends to a pair that did not exist before and that nobody else ever writes.
 
-    Order is the promise: when a COMMIT record is in the ledger, its payload was written before it. A failed write or fsync
-    leaves the writer `poisoned`: nothing more is appended, and the caller opens a new pair.
+    Order is the promise: when a COMMIT record is in the ledger, its payload was written before it. A failed write or
+    fsync leaves the writer `poisoned`: nothing more is appended, and the caller opens a new pair.
     """
 
-    def __init__(self, folder: Path, *, job: bytes, group: int, epoch: int, about: Mapping[str, Any], part: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, job: bytes, group: int, epoch: int, about: Mapping[str, Any], part: int = 0
+    ) -> None:
         self.nonce = secrets.token_hex(16)
         self.epoch = epoch
         self.stem = attempt_stem(epoch, self.nonce, part)
@@ -50,7 +52,14 @@ class AttemptWriter:
         self._write(self._ledger, self._chain.record(Kind.START, mini_batch=mini_batch))
 
     def commit(
-        self, mini_batch: int, payload: bytes | memoryview, *, rows: int, failed_items: int, run_ms: int, then_start: int | None = None
+        self,
+        mini_batch: int,
+        payload: bytes | memoryview,
+        *,
+        rows: int,
+        failed_items: int,
+        run_ms: int,
+        then_start: int | None = None,
     ) -> None:
         """Append *payload*, then the record that makes it count; *then_start* adds the next START in the same write."""
         if payload:
@@ -67,7 +76,9 @@ class AttemptWriter:
         self._unsynced_commits += 1
 
     def fail(self, mini_batch: int, reason: Mapping[str, Any], *, final: bool, failed_items: int) -> None:
-        """Record one failed try, or with *final* that the mini-batch is given up and *failed_items* items count as failed."""
+        """Record one failed try, or with *final* that the mini-batch is given up and *failed_items* items count as
+        failed.
+        """
         self._append(
             json.dumps(dict(reason)).encode(), Kind.FAIL, mini_batch=mini_batch, failed_items=failed_items,
             flags=FLAG_FINAL if final else 0,
@@ -115,7 +126,9 @@ class AttemptWriter:
         finally:
             os.close(ledger)
 
-    def _append(self, payload: bytes, kind: Kind, *, mini_batch: int = 0, failed_items: int = 0, flags: int = 0) -> None:
+    def _append(
+        self, payload: bytes, kind: Kind, *, mini_batch: int = 0, failed_items: int = 0, flags: int = 0
+    ) -> None:
         if payload:
             self._write(self._segment, payload)
         record = self._chain.record(

@@ -11,7 +11,7 @@ from typing import Any
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import AttemptFiles, all_attempts
 from hpcbatch.records.ledger import FLAG_FINAL, Kind, Record
-from hpcbatch.records.merge_plan import NO_SEGMENT, pack_merge_plan
+from hpcbatch.records.merge_plan import NO_SEGMENT, MergePlan, pack_merge_plan
 from hpcbatch.records.plan import Range
 
 _NOTHING, _FAILED, _COMMITTED = 0, 1, 2
@@ -22,7 +22,9 @@ Rejected = frozenset[tuple[str, int]]  # (segment file, offset) of payloads whos
 
 @dataclass
 class Coverage:
-    """One chosen result for each mini-batch; a COMMIT beats a FAIL, then the first attempt in the merge's order wins."""
+    """One chosen result for each mini-batch; a COMMIT beats a FAIL, then the first attempt in the merge's order
+    wins.
+    """
 
     mini_batches: int
     states: bytearray
@@ -41,7 +43,7 @@ class Coverage:
     files: list[str] = field(default_factory=list)
     failures: list[tuple[AttemptFiles, Record]] = field(default_factory=list)
     aborts: list[tuple[AttemptFiles, Record]] = field(default_factory=list)
-    open_groups: int = 0  # groups with an attempt that has no END
+    ended_groups: set[tuple[int, int]] = field(default_factory=set)  # (round, group) of which an attempt has its END
     last_wall_ms: int = 0
 
     @property
@@ -99,33 +101,49 @@ class Coverage:
         return pack_merge_plan(self.files, self.segments, self.crcs, self.offsets, self.lengths)
 
 
-def read_coverage(job: JobDir, rejected: Rejected = frozenset()) -> Coverage:
-    """What all attempts of all rounds accepted. Payload bytes are not read here; the merge checks each one it copies."""
+def read_coverage(job: JobDir, rejected: Rejected = frozenset(), frozen: MergePlan | None = None) -> Coverage:
+    """What all attempts of all rounds accepted. Payload bytes are not read here; the merge checks each one it
+    copies. With *frozen* only the commits that it names count: what came after it was frozen is a duplicate.
+    """
     count = job.record.mini_batches
     zero = array("Q", bytes(8 * count))
     coverage = Coverage(
-        mini_batches=count, states=bytearray(count), segments=array("I", [NO_SEGMENT]) * count,
-        crcs=array("I", bytes(4 * count)), offsets=zero, lengths=array("Q", zero), failed_items=array("I", bytes(4 * count)),
-    )  # fmt: skip
+        mini_batches=count,
+        states=bytearray(count),
+        segments=array("I", [NO_SEGMENT]) * count,
+        crcs=array("I", bytes(4 * count)),
+        offsets=zero,
+        lengths=array("Q", zero),
+        failed_items=array("I", bytes(4 * count)),
+    )
     digests = bytearray(16 * count)
     for attempt in sorted(all_attempts(job.paths)):
-        _read_attempt(job, attempt, coverage, digests, rejected)
+        _read_attempt(job, attempt, coverage, _Choice(digests, rejected, frozen))
     return coverage
 
 
-def _read_attempt(job: JobDir, attempt: AttemptFiles, coverage: Coverage, digests: bytearray, rejected: Rejected) -> None:
+@dataclass(frozen=True)
+class _Choice:
+    """What may be chosen, and the *digests* of what was."""
+
+    digests: bytearray
+    rejected: Rejected
+    frozen: MergePlan | None
+
+
+def _read_attempt(job: JobDir, attempt: AttemptFiles, coverage: Coverage, choice: _Choice) -> None:
     coverage.attempts += 1
-    number = len(coverage.files)
     name = str(attempt.segment.relative_to(job.root))
-    used = ended = False
+    used = False
     scan = attempt.scan(job.record.uuid_bytes)
     size_bytes = _size(attempt)
     for record in scan:
         kind = record.kind
         if kind == Kind.COMMIT:
             fits = record.mini_batch < coverage.mini_batches and record.offset + record.length <= size_bytes
-            if fits and (name, record.offset) not in rejected:
-                used |= _take_commit(coverage, digests, number, record)
+            rejected = record.length and (name, record.offset) in choice.rejected
+            if fits and not rejected:
+                used |= _take_commit(coverage, choice, name, record)
         elif kind == Kind.FAIL:
             if record.flags & FLAG_FINAL and record.mini_batch < coverage.mini_batches:
                 coverage.failures.append((attempt, record))
@@ -136,23 +154,29 @@ def _read_attempt(job: JobDir, attempt: AttemptFiles, coverage: Coverage, digest
             coverage.aborts.append((attempt, record))
         elif kind == Kind.RELEASE:
             coverage.released += 1
-        ended = kind in (Kind.END, Kind.ABORT, Kind.FENCED)
+        elif kind == Kind.END:
+            coverage.ended_groups.add((attempt.round, attempt.group))
         coverage.last_wall_ms = max(coverage.last_wall_ms, record.wall_ms)
-    coverage.open_groups += not ended
     if used:
         coverage.files.append(name)
     if scan.damaged:
         coverage.damaged_ledgers.append(str(attempt.ledger))
 
 
-def _take_commit(coverage: Coverage, digests: bytearray, segment: int, record: Record) -> bool:
-    number = record.mini_batch
+def _take_commit(coverage: Coverage, choice: _Choice, name: str, record: Record) -> bool:
+    number, digests = record.mini_batch, choice.digests
+    if choice.frozen is not None:
+        segment, crc, offset, _ = choice.frozen.entry(number)
+        if segment == NO_SEGMENT or (choice.frozen.files[segment], offset) != (name, record.offset):
+            coverage.duplicates += 1
+            coverage.nondeterministic_duplicates += segment == NO_SEGMENT or crc != record.payload_crc
+            return False
     if coverage.states[number] == _COMMITTED:
         coverage.duplicates += 1
         coverage.nondeterministic_duplicates += digests[16 * number : 16 * number + 16] != record.digest
         return False
     coverage.states[number] = _COMMITTED
-    coverage.segments[number] = segment
+    coverage.segments[number] = len(coverage.files)  # this attempt's, once it is done
     coverage.crcs[number] = record.payload_crc
     coverage.offsets[number] = record.offset
     coverage.lengths[number] = record.length
@@ -173,4 +197,3 @@ def _size(attempt: AttemptFiles) -> int:
         return os.fstat(fd).st_size
     finally:
         os.close(fd)
-

@@ -47,7 +47,7 @@ class JobDir:
 
     def rounds(self) -> list[int]:
         """The numbers of the rounds that have a plan, ascending."""
-        found = [int(name[1:]) for name in scan.names(self.paths.rounds) if name[1:].isdigit()]
+        found = [int(name[1:]) for name in scan.names(self.paths.rounds) if name[:1] == "r" and name[1:].isdecimal()]
         return sorted(n for n in found if layout.PLAN in scan.names(self.paths.round(n)))
 
     def document(self, path: Path) -> dict[str, Any] | None:

@@ -1,15 +1,15 @@
 """Every path of a job directory, once.
 
-    job.json  manifest.bin  code.zip         sealed before anything is submitted
-    rounds/r<k>/plan.bin                     the plan of round k
-    rounds/r<k>/{INTENT,array-<w>.json,merge.json,local.json,OWNER-<w>}
-    g/r<k>.<group // 1000>/<group>/e<epoch>-<nonce>[-k<n>].{seg,led}
-    merge/PLAN.<n>   INCOMPLETE.<n>.json     the frozen merge plans; what was missing
-    out/<file>  _SUCCESS.json                the one published output and what it holds
-    out/_FAILED.<k>.json                     the verdict of round k; a later round supersedes it
-    score/                                   AZUREML_BI_OUTPUT_PATH
-    slurm/                                   submission scripts, stdout and stderr of array tasks and merges
-    CANCELED.json                            somebody asked for the end
+job.json  manifest.bin  code.zip         sealed before anything is submitted
+rounds/r<k>/plan.bin                     the plan of round k
+rounds/r<k>/{INTENT,array-<w>.json,merge.json,local.json,OWNER-<w>}
+g/r<k>.<group // 1000>/<group>/e<epoch>-<nonce>[-k<n>].{seg,led}
+merge/PLAN.<n>   INCOMPLETE.<n>.json     the frozen merge plans; what was missing
+out/<file>  _SUCCESS.json                the one published output and what it holds
+out/_FAILED.<k>.json                     the verdict of round k; a later round supersedes it
+score/                                   AZUREML_BI_OUTPUT_PATH
+slurm/                                   submission scripts, stdout and stderr of array tasks and merges
+CANCELED.json                            somebody asked for the end
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ JOB, MANIFEST, CODE, CANCELED = "job.json", "manifest.bin", "code.zip", "CANCELE
 PLAN, INTENT, MERGE_ID, LOCAL = "plan.bin", "INTENT", "merge.json", "local.json"
 SUCCESS = "_SUCCESS.json"
 SEGMENT, LEDGER = ".seg", ".led"
-_ATTEMPT = re.compile(r"e(\d{4,})-([0-9a-f]{32})(?:-k(\d+))?\.led\Z")
+_ATTEMPT = re.compile(r"e(\d{4,})-([0-9a-f]{32})(?:-k(\d+))?\.led\Z", re.ASCII)
+_BUCKET = re.compile(r"r(\d+)\.\d+\Z", re.ASCII)
 _GROUPS_PER_FOLDER = 1000
 
 
@@ -50,6 +51,12 @@ class Layout:
         return self.groups / f"r{round_number}.{group // _GROUPS_PER_FOLDER}" / f"{group:05d}"
 
 
+def parse_bucket(name: str) -> int | None:
+    """The round in the name of a folder below g/; None if it is none."""
+    match = _BUCKET.match(name)
+    return int(match[1]) if match else None
+
+
 def attempt_stem(epoch: int, nonce: str, part: int) -> str:
     """The file name of an attempt without its ending; part > 0 follows a pair that an I/O error poisoned."""
     return f"e{epoch:04d}-{nonce}" + (f"-k{part}" if part else "")
@@ -74,4 +81,4 @@ def merge_plan_name(number: int) -> str:
 def merge_plan_number(name: str) -> int:
     """The number in the name of a merge plan; 0 if it is none."""
     head, _, tail = name.partition(".")
-    return int(tail) if head == "PLAN" and tail.isdigit() else 0
+    return int(tail) if head == "PLAN" and tail.isdecimal() else 0

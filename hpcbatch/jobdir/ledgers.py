@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.fs import scan
-from hpcbatch.jobdir.layout import LEDGER, SEGMENT, Layout, attempt_stem, parse_attempt
+from hpcbatch.jobdir.layout import LEDGER, SEGMENT, Layout, attempt_stem, parse_attempt, parse_bucket
 from hpcbatch.records.ledger import Record, Scan, payload_matches
 
 MAX_LEDGER_BYTES = 16 << 30
@@ -74,11 +74,14 @@ def attempts_in(folder: Path, round_number: int, group: int) -> list[AttemptFile
 
 
 def all_attempts(layout: Layout) -> Iterator[AttemptFiles]:
-    """Every attempt of the job, group by group."""
+    """Every attempt of the job, group by group; names that are not ours (`.snapshot`, `.DS_Store`) are passed over."""
     for bucket in scan.names(layout.groups):
-        round_text = bucket.partition(".")[0]
+        round_number = parse_bucket(bucket)
+        if round_number is None:
+            continue
         for group in scan.names(layout.groups / bucket):
-            yield from attempts_in(layout.groups / bucket / group, int(round_text[1:]), int(group))
+            if group.isdecimal():
+                yield from attempts_in(layout.groups / bucket / group, round_number, int(group))
 
 
 def read_payload(segment: Path, record: Record) -> bytes | None:

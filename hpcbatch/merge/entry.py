@@ -16,9 +16,11 @@ from hpcbatch.fs.publish import create_once, filesystem_error
 from hpcbatch.jobdir import jobdir, layout
 from hpcbatch.jobdir.coverage import Coverage, Rejected, read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.jobdir.ledgers import AttemptFiles
 from hpcbatch.merge.verdict import first_words, reason_to_fail, summary
 from hpcbatch.merge.write import DamagedPayload, Written, write_output
 from hpcbatch.planning.plan import cut, group_count
+from hpcbatch.records.ledger import Record
 from hpcbatch.records.merge_plan import MergePlan, parse_merge_plan
 from hpcbatch.records.plan import pack_plan
 
@@ -57,14 +59,15 @@ def merge_job(job: JobDir) -> tuple[int, str]:
         return (EXIT_PUBLISHED if verdict["completed"] else EXIT_FAILED), "the job has its verdict already"
     if job.canceled():
         return _fail(job, read_coverage(job), "The job was canceled.", canceled=True)
-    coverage = _wait_for_visibility(job)
+    current = job.rounds()[-1]  # looked up before the ledgers: merges that run at once plan one round, not one each
+    coverage = _wait_for_visibility(job, current)
     rejected: Rejected = frozenset()
     after = 0
     while coverage.complete:
         reason = reason_to_fail(job.record, coverage)
         if reason is not None:
             return _fail(job, coverage, reason)
-        number, plan = _frozen_plan(job, coverage, after)
+        number, plan, coverage = _frozen_plan(job, coverage, rejected, after)
         try:
             written = _write(job, plan)
         except DamagedPayload as damage:
@@ -73,29 +76,40 @@ def merge_job(job: JobDir) -> tuple[int, str]:
             coverage = read_coverage(job, rejected)
             continue
         return _succeed(job, coverage, written)
-    return _incomplete(job, coverage)
+    return _incomplete(job, coverage, current)
 
 
-def _wait_for_visibility(job: JobDir) -> Coverage:
+def _wait_for_visibility(job: JobDir, current: int) -> Coverage:
     """Coverage, read again with growing pauses while something is missing that another node may just have written."""
     end = time.monotonic() + probe.visibility_timeout_s(job.root)
+    expected = {(current, group) for group in range(job.plan(current).groups)}
     pause_s = 1.0
     while True:
         coverage = read_coverage(job)
-        settled = coverage.complete or coverage.aborts or (coverage.attempts and not coverage.open_groups)
+        settled = coverage.complete or _aborts(coverage, current) or expected <= coverage.ended_groups
         if settled or time.monotonic() + pause_s > end:
             return coverage
         time.sleep(pause_s)
         pause_s = min(16.0, 2 * pause_s)
 
 
-def _frozen_plan(job: JobDir, coverage: Coverage, after: int) -> tuple[int, MergePlan]:
-    """The newest merge plan, made from *coverage* if none is newer than number *after*, which points to damaged bytes."""
+def _aborts(coverage: Coverage, current: int) -> list[tuple[AttemptFiles, Record]]:
+    """Attempts of the *current* round that gave up; those of earlier rounds were answered with a new round."""
+    return [(attempt, record) for attempt, record in coverage.aborts if attempt.round == current]
+
+
+def _frozen_plan(job: JobDir, coverage: Coverage, rejected: Rejected, after: int) -> tuple[int, MergePlan, Coverage]:
+    """The newest merge plan and the coverage that fits it: made from *coverage* if none is newer than number *after*,
+    which points to damaged bytes.
+    """
     numbers = [layout.merge_plan_number(name) for name in scan.names(job.paths.merge)]
     number = max([after + 1, *numbers])
     path = job.paths.merge / layout.merge_plan_name(number)
-    create_once(path, coverage.pack())
-    return number, parse_merge_plan(scan.read_document(path, 1 << 40))
+    ours = coverage.pack()
+    create_once(path, ours)
+    frozen = scan.read_document(path, 1 << 40)
+    plan = parse_merge_plan(frozen)
+    return number, plan, coverage if frozen == ours else read_coverage(job, rejected, plan)
 
 
 def _write(job: JobDir, plan: MergePlan) -> Written | None:
@@ -123,11 +137,9 @@ def _fail(job: JobDir, coverage: Coverage, reason: str, *, canceled: bool = Fals
     return EXIT_FAILED, f"ERROR: {document['reason']}"
 
 
-def _incomplete(job: JobDir, coverage: Coverage) -> tuple[int, str]:
+def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str]:
     """Something has no result: a verdict if trying again is pointless, else a plan for what is missing."""
-    current = job.rounds()[-1]
-    if coverage.aborts:
-        attempt, record = coverage.aborts[0]
+    for attempt, record in _aborts(coverage, current)[:1]:
         report = attempt.reason(record)
         text = str(report.get("message", "an array task gave up"))
         return _fail(job, coverage, text if report.get("kind") == "error_threshold" else f"init() failed: {text}")
@@ -146,7 +158,7 @@ def _incomplete(job: JobDir, coverage: Coverage) -> tuple[int, str]:
 
 
 def _submit_next(job: JobDir) -> str:
-    from hpcbatch.scheduler.submission import submit_round  # heavy, and only needed when something is missing
+    from hpcbatch.rounds.submission import submit_round  # heavy, and only needed when something is missing
 
     ids = submit_round(job, job.rounds()[-1])
     return f"submitted: array {', '.join(ids.arrays)}, merge {ids.merge}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import queue
 import threading
@@ -50,7 +51,8 @@ def write_output(root: Path, plan: MergePlan, target: Path) -> Written:
     """Publish the payloads of *plan* at *target*, once.
 
     On return the file at *target* is whole, durable and has the returned digest, whichever merge wrote it. Raises
-    DamagedPayload, and publishes nothing, if a segment's bytes do not match; FilesystemError if *target* holds something else.
+    DamagedPayload, and publishes nothing, if a segment's bytes do not match; FilesystemError if *target* holds
+    something else.
     """
     with explained(target), staged(target.parent) as (temp, file):
         digest = _copy(root, plan, file.fileno())
@@ -68,7 +70,9 @@ def write_output(root: Path, plan: MergePlan, target: Path) -> Written:
 
 
 def _copy(root: Path, plan: MergePlan, out: int) -> str:
-    """Three threads in a row: read and check, hash, write; zlib, hashlib and the kernel all leave the interpreter's lock."""
+    """Three threads in a row: read and check, hash, write; zlib, hashlib and the kernel all leave the interpreter's
+    lock.
+    """
     digest = hashlib.sha256()
     hashing: queue.Queue[bytes | memoryview | None] = queue.Queue(_AHEAD)
     blocks: queue.Queue[bytes | memoryview | BaseException | None] = queue.Queue(_AHEAD)
@@ -81,7 +85,7 @@ def _copy(root: Path, plan: MergePlan, out: int) -> str:
                     return
                 blocks.put(block)
             blocks.put(None)
-        except BaseException as error:  # handed to the thread that writes, which raises it
+        except BaseException as error:  # noqa: BLE001  # handed to the thread that writes, which raises it
             blocks.put(error)
 
     def hash_all() -> None:
@@ -107,29 +111,29 @@ def _copy(root: Path, plan: MergePlan, out: int) -> str:
 
 
 def _blocks(root: Path, plan: MergePlan) -> Iterator[bytes | memoryview]:
-    """The checked payloads as few large blocks."""
-    open_segment, fd = NO_SEGMENT, -1
-    try:
-        for run in _runs(plan):
-            if run.segment != open_segment:
-                if fd >= 0:
-                    os.close(fd)
-                open_segment = run.segment
-                fd = os.open(root / plan.files[run.segment], os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            yield from _checked(fd, run, plan.files[run.segment])
-    finally:
-        if fd >= 0:
+    """The checked payloads as few large blocks; a segment that is gone counts as damaged where it is first needed."""
+    for segment, runs in itertools.groupby(_runs(plan), key=lambda run: run.segment):
+        name = plan.files[segment]
+        first = next(runs)
+        try:
+            fd = os.open(root / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError as error:
+            raise DamagedPayload(name, first.offset) from error
+        try:
+            for run in itertools.chain([first], runs):
+                yield from _checked(fd, run, name)
+        finally:
             os.close(fd)
 
 
 def _runs(plan: MergePlan) -> Iterator[_Run]:
-    """Neighbouring entries that are neighbours on disk too, joined up to a block."""
+    """Neighbouring entries that are neighbours on disk too, joined up to a block; a larger one stays alone."""
     at, first, end = NO_SEGMENT, 0, 0
     parts: list[tuple[int, int, int]] = []
     for segment, crc, offset, length in plan:
         if segment == NO_SEGMENT or not length:
             continue
-        if segment != at or offset != end or end - first >= BLOCK_BYTES:
+        if segment != at or offset != end or end - first >= BLOCK_BYTES or length >= BLOCK_BYTES:
             if parts:
                 yield _Run(at, first, end - first, parts)
             at, first, parts = segment, offset, []
@@ -153,7 +157,9 @@ def _checked(fd: int, run: _Run, name: str) -> Iterator[bytes | memoryview]:
 
 
 def _streamed(fd: int, run: _Run, name: str) -> Iterator[bytes]:
-    """One payload, of any size, in blocks; its checksum is known only after the last, and nothing is published before."""
+    """One payload, of any size, in blocks; its checksum is known only after the last, and nothing is published
+    before.
+    """
     offset, length, crc = run.parts[0]
     found = done = 0
     while done < length:

@@ -18,12 +18,12 @@ from hpcbatch.ids import canonical, is_job_name, new_job_name, sha256
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.jobdir import Draft, JobDir
 from hpcbatch.operations.resolve import ResolvedDeployment, ResolvedSettings, resolve_deployment
-from hpcbatch.operations.status import describe
+from hpcbatch.operations.status import Status, describe
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.planning.plan import cut, group_count, mini_batch_count
 from hpcbatch.records.job import CodePart, ComputePart, JobRecord, ModelPart, ScoringPart
 from hpcbatch.records.plan import pack_manifest, pack_plan
-from hpcbatch.scheduler import local
+from hpcbatch.rounds import local
 
 INIT_TIMEOUT_S = 3600.0
 INPUT_TYPES = ("uri_folder", "uri_file")
@@ -53,9 +53,10 @@ class InvokeRequest:
 def invoke(ws: Workspace, request: InvokeRequest) -> dict[str, Any]:
     """Start a job and return at once; the dict is what `job show` says.
 
-    With `job_name` the call is idempotent: the same request under the same name finds its job, and finishes submitting it
-    if an earlier call died on the way; another request under that name is a Conflict. Nothing is submitted before the job
-    directory is complete. Raises SpecError, NotFound, Conflict, FilesystemError, SchedulerError.
+    With `job_name` the call is idempotent: the same request under the same name finds its job, and finishes
+    submitting it
+    if an earlier call died on the way; another request under that name is a Conflict. Nothing is submitted before the
+    job directory is complete. Raises SpecError, NotFound, Conflict, FilesystemError, SchedulerError.
     """
     digest = _request_digest(request)
     folder = user_jobs(ws) / _checked_name(request.job_name or new_job_name())
@@ -63,12 +64,13 @@ def invoke(ws: Workspace, request: InvokeRequest) -> dict[str, Any]:
         return describe(_submitted(_same(jobdir.open_job(folder), digest)))
     resolved = resolve_deployment(ws, request.endpoint, request.deployment)
     settings, groups = _overridden(resolved.settings, request.overrides)
-    items = _items(request)
-    draft = _draft(request, resolved, settings, items, folder, groups, digest)
+    draft = _draft(_Decided(request, resolved, settings, _items(request), folder, groups, digest))
     _make_jobs_folder(ws)
     if not jobdir.create(folder, draft):
         return describe(_submitted(_same(jobdir.open_job(folder), digest)))
-    return describe(_submitted(jobdir.open_job(folder)))
+    return describe(
+        _submitted(jobdir.open_job(folder)), Status("Preparing" if draft.record.compute.kind == "local" else "Queued")
+    )
 
 
 def user_jobs(ws: Workspace) -> Path:
@@ -81,7 +83,7 @@ def submit(job: JobDir, round_number: int) -> None:
     if job.record.compute.kind == "local":
         local.start(job)
         return
-    from hpcbatch.scheduler.submission import submit_round  # submitit, only where Slurm is used
+    from hpcbatch.rounds.submission import submit_round  # submitit, only where Slurm is used
 
     submit_round(job, round_number)
 
@@ -126,8 +128,10 @@ def _checked_name(name: str) -> str:
         raise SpecError(
             f"Job name {name!r} is not allowed.",
             hint="Use letters, digits, '-', '_' and '.', at most 255: --job-name my-run-1",
-            field="job_name", found=name, allowed="letters, digits, '-', '_', '.'",
-        )  # fmt: skip
+            field="job_name",
+            found=name,
+            allowed="letters, digits, '-', '_', '.'",
+        )
     return name
 
 
@@ -135,14 +139,17 @@ def _items(request: InvokeRequest) -> Items:
     if request.input is None:
         raise SpecError(
             "A model deployment needs an input.",
-            hint="Name the data: --input PATH [--input-type uri_folder|uri_file]", field="input",
-        )  # fmt: skip
+            hint="Name the data: --input PATH [--input-type uri_folder|uri_file]",
+            field="input",
+        )
     if request.input.type not in INPUT_TYPES:
         raise SpecError(
             f"Input type {request.input.type!r} is not possible for a model deployment.",
             hint="Use --input-type uri_folder or --input-type uri_file",
-            field="input_type", found=request.input.type, allowed=", ".join(INPUT_TYPES),
-        )  # fmt: skip
+            field="input_type",
+            found=request.input.type,
+            allowed=", ".join(INPUT_TYPES),
+        )
     return list_items(request.input.path, request.input.type)
 
 
@@ -169,9 +176,11 @@ def _overridden(settings: ResolvedSettings, overrides: Mapping[str, Any]) -> tup
     for key in values:
         if key not in known:
             raise SpecError(
-                f"{key!r} cannot be set for one job.", hint=f"Settings that can: {', '.join(sorted(known | {'groups'}))}",
-                field=key, allowed=", ".join(sorted(known)),
-            )  # fmt: skip
+                f"{key!r} cannot be set for one job.",
+                hint=f"Settings that can: {', '.join(sorted(known | {'groups'}))}",
+                field=key,
+                allowed=", ".join(sorted(known)),
+            )
     return replace(settings, **values), groups
 
 
@@ -182,9 +191,12 @@ def _whole(key: str, value: Any, *, least: int) -> int:
         number = least - 1
     if number < least:
         raise SpecError(
-            f"{key} is {value!r}; it must be a whole number of at least {least}.", hint=f"For example: --set {key}={max(1, least)}",
-            field=key, found=str(value), allowed=f">= {least}",
-        )  # fmt: skip
+            f"{key} is {value!r}; it must be a whole number of at least {least}.",
+            hint=f"For example: --set {key}={max(1, least)}",
+            field=key,
+            found=str(value),
+            allowed=f">= {least}",
+        )
     return number
 
 
@@ -195,42 +207,78 @@ def _seconds(value: Any) -> float:
         number = 0.0
     if not 0 < number < 1e9:
         raise SpecError(
-            f"timeout is {value!r}; it must be a number of seconds above 0.", hint="For example: --set retry_settings.timeout=300",
-            field="retry_settings.timeout", found=str(value), allowed="> 0",
-        )  # fmt: skip
+            f"timeout is {value!r}; it must be a number of seconds above 0.",
+            hint="For example: --set retry_settings.timeout=300",
+            field="retry_settings.timeout",
+            found=str(value),
+            allowed="> 0",
+        )
     return number
 
 
 def _plain_file_name(name: str) -> None:
-    if not name or name in (".", "..") or "/" in name or name.startswith("_") or len(name) > 200 or not name.isprintable():
+    if (
+        not name
+        or name in (".", "..")
+        or "/" in name
+        or name.startswith("_")
+        or len(name) > 200
+        or not name.isprintable()
+    ):
         raise SpecError(
-            f"output_file_name {name!r} is not a plain file name.", hint="For example: --set output_file_name=predictions.csv",
-            field="output_file_name", found=name, allowed="a file name without '/'",
-        )  # fmt: skip
+            f"output_file_name {name!r} is not a plain file name.",
+            hint="For example: --set output_file_name=predictions.csv",
+            field="output_file_name",
+            found=name,
+            allowed="a file name without '/'",
+        )
 
 
-def _draft(
-    request: InvokeRequest, resolved: ResolvedDeployment, settings: ResolvedSettings, items: Items, folder: Path,
-    wanted_groups: int | None, digest: str,
-) -> Draft:  # fmt: skip
-    manifest = pack_manifest(items.names, root=items.root, mini_batch_size=settings.mini_batch_size)
-    mini_batches = mini_batch_count(len(items.names), settings.mini_batch_size)
+@dataclass(frozen=True)
+class _Decided:
+    """Everything an invocation decided before it writes."""
+
+    request: InvokeRequest
+    resolved: ResolvedDeployment
+    settings: ResolvedSettings
+    items: Items
+    folder: Path
+    wanted_groups: int | None
+    request_sha256: str
+
+
+def _draft(decided: _Decided) -> Draft:
+    request, resolved, settings, folder = decided.request, decided.resolved, decided.settings, decided.folder
+    names = decided.items.names
+    manifest = pack_manifest(names, root=decided.items.root, mini_batch_size=settings.mini_batch_size)
+    mini_batches = mini_batch_count(len(names), settings.mini_batch_size)
     throttle = min(settings.instance_count, resolved.compute.max_instances or settings.instance_count)
-    groups = group_count(mini_batches, at_once=throttle, wanted=wanted_groups)
+    groups = group_count(mini_batches, at_once=throttle, wanted=decided.wanted_groups)
     assert request.input is not None
     code = scan.read_document(Path(resolved.code.path), 4 << 30) if resolved.code else None
     record = JobRecord(
-        name=folder.name, uuid=secrets.token_hex(16), endpoint=resolved.endpoint, deployment=resolved.deployment,
-        deployment_revision=resolved.revision, experiment_name=request.experiment_name or resolved.endpoint,
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), user=folder.parent.name, manifest_sha256=sha256(manifest),
-        items=len(items.names), mini_batches=mini_batches, groups=groups,
-        input_path=os.path.abspath(os.path.expanduser(request.input.path)), input_type=request.input.type,
-        output_folder=_output_folder(request, settings, folder), request_sha256=digest,
-        scoring=_scoring(resolved, settings), compute=_compute(resolved, settings, throttle),
+        name=folder.name,
+        uuid=secrets.token_hex(16),
+        endpoint=resolved.endpoint,
+        deployment=resolved.deployment,
+        deployment_revision=resolved.revision,
+        experiment_name=request.experiment_name or resolved.endpoint,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        user=folder.parent.name,
+        manifest_sha256=sha256(manifest),
+        items=len(names),
+        mini_batches=mini_batches,
+        groups=groups,
+        input_path=os.path.abspath(os.path.expanduser(request.input.path)),
+        input_type=request.input.type,
+        output_folder=_output_folder(request, settings, folder),
+        request_sha256=decided.request_sha256,
+        scoring=_scoring(resolved, settings),
+        compute=_compute(resolved, settings, throttle),
         model=ModelPart(**asdict(resolved.model)) if resolved.model else None,
         code=CodePart("code.zip", resolved.code.digest, resolved.code.scoring_script) if resolved.code else None,
         warnings=resolved.warnings,
-    )  # fmt: skip
+    )
     return Draft(record, manifest, pack_plan(0, cut([(0, mini_batches)], groups)), code)
 
 
@@ -242,8 +290,9 @@ def _output_folder(request: InvokeRequest, settings: ResolvedSettings, folder: P
     if settings.output_file_name in scan.names(target):
         raise Conflict(
             f"{str(target / settings.output_file_name)!r} exists; nothing is overwritten.",
-            hint="Choose another --output-path or --set output_file_name=NAME", path=str(target / settings.output_file_name),
-        )  # fmt: skip
+            hint="Choose another --output-path or --set output_file_name=NAME",
+            path=str(target / settings.output_file_name),
+        )
     return str(target)
 
 
@@ -251,9 +300,12 @@ def _scoring(resolved: ResolvedDeployment, settings: ResolvedSettings) -> Scorin
     values = asdict(settings)
     values.pop("instance_count")
     return ScoringPart(
-        python=resolved.environment.python, environment_name=resolved.environment.name,
-        environment_origin=resolved.environment.origin, init_timeout_s=INIT_TIMEOUT_S, **values,
-    )  # fmt: skip
+        python=resolved.environment.python,
+        environment_name=resolved.environment.name,
+        environment_origin=resolved.environment.origin,
+        init_timeout_s=INIT_TIMEOUT_S,
+        **values,
+    )
 
 
 def _compute(resolved: ResolvedDeployment, settings: ResolvedSettings, throttle: int) -> ComputePart:

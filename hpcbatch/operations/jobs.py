@@ -13,6 +13,7 @@ from typing import Any
 
 from hpcbatch.errors import Conflict, NotFound, SpecError
 from hpcbatch.fs import publish, scan
+from hpcbatch.fs.own import replace_private
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.coverage import read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
@@ -22,7 +23,7 @@ from hpcbatch.operations.status import TERMINAL, describe, progress_of, status_o
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.planning.plan import cut, group_count
 from hpcbatch.records.plan import pack_plan
-from hpcbatch.scheduler import local
+from hpcbatch.rounds import local
 
 OUTPUT = "score"
 _EXIT_CODES = {"Completed": 0, "NotResponding": 8, "NotStarted": 8}
@@ -39,7 +40,9 @@ def find_job(ws: Workspace, name: str) -> JobDir:
         with suppress(PermissionError):
             if name in scan.names(ws.jobs / user):
                 return jobdir.open_job(ws.jobs / user / name)
-    raise NotFound(f"There is no job named {name!r} in {str(ws.root)!r}.", hint="List the jobs: hpcbatch job list", name=name)
+    raise NotFound(
+        f"There is no job named {name!r} in {str(ws.root)!r}.", hint="List the jobs: hpcbatch job list", name=name
+    )
 
 
 def show_job(ws: Workspace, name: str) -> dict[str, Any]:
@@ -49,7 +52,12 @@ def show_job(ws: Workspace, name: str) -> dict[str, Any]:
 
 
 def list_jobs(
-    ws: Workspace, *, max_results: int = 50, all_results: bool = False, endpoint: str | None = None, deployment: str | None = None
+    ws: Workspace,
+    *,
+    max_results: int = 50,
+    all_results: bool = False,
+    endpoint: str | None = None,
+    deployment: str | None = None,
 ) -> list[dict[str, Any]]:
     """The newest jobs first, those of *endpoint* and *deployment* if named."""
     found: list[dict[str, Any]] = []
@@ -108,9 +116,16 @@ def resume_job(ws: Workspace, name: str) -> dict[str, Any]:
 
 
 def wait_job(
-    ws: Workspace, name: str, *, on_progress: Callable[[Progress], None], poll_s: float = 1.0, slurm_poll_s: float = 15.0
+    ws: Workspace,
+    name: str,
+    *,
+    on_progress: Callable[[Progress], None],
+    poll_s: float = 1.0,
+    slurm_poll_s: float = 15.0,
 ) -> dict[str, Any]:
-    """Block until the job is in a terminal state; the last `show_job`. Files are read every *poll_s*, Slurm asked rarely."""
+    """Block until the job is in a terminal state; the last `show_job`. Files are read every *poll_s*, Slurm asked
+    rarely.
+    """
     job = find_job(ws, name)
     reader = ProgressReader(job)
     status, asked = status_of(job), time.monotonic()
@@ -144,7 +159,9 @@ def stream_job(ws: Workspace, name: str, emit: Callable[[str], None], *, poll_s:
 def download_job(
     ws: Workspace, name: str, *, download_path: str = ".", output_name: str | None = None, all: bool = False
 ) -> dict[str, Any]:
-    """Copy the outputs of a finished job to `<download_path>/named-outputs/score/`, with *all* its logs to `artifacts/`."""
+    """Copy the outputs of a finished job to `<download_path>/named-outputs/score/`, with *all* its logs to
+    `artifacts/`.
+    """
     if output_name not in (None, OUTPUT):
         raise NotFound(
             f"Job {name!r} has no output named {output_name!r}.", hint=f"It has: {OUTPUT}. Use --output-name {OUTPUT}",
@@ -160,7 +177,11 @@ def download_job(
     base = Path(os.path.abspath(os.path.expanduser(download_path)))
     copied = [_copy(source, base / "named-outputs" / OUTPUT / relative) for source, relative in _outputs(job)]
     if all:
-        logs = [(job.paths.slurm / n, Path("artifacts") / "logs" / n) for n in scan.names(job.paths.slurm) if n.endswith(".out")]
+        logs = [
+            (job.paths.slurm / n, Path("artifacts") / "logs" / n)
+            for n in scan.names(job.paths.slurm)
+            if n.endswith(".out")
+        ]
         copied += [_copy(source, base / relative) for source, relative in logs]
     return {"name": name, "status": status.word, "download_path": str(base), "files": copied}
 
@@ -180,7 +201,7 @@ def _copy(source: Path, target: Path) -> str:
     with publish.explained(target), publish.staged(target.parent, 0o644) as (temp, file):
         with open(source, "rb") as origin:
             shutil.copyfileobj(origin, file, 1 << 20)
-        publish.replace_private(temp, target)
+        replace_private(temp, target)
     return str(target)
 
 

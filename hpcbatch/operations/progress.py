@@ -30,7 +30,9 @@ class Progress:
 
 @dataclass
 class ProgressReader:
-    """Follows the ledgers of one job. Counts are of finished mini-batches, each once; checksums are the merge's business."""
+    """Follows the ledgers of one job. Counts are of finished mini-batches, each once; checksums are the merge's
+    business.
+    """
 
     job: JobDir
     began: float = field(default_factory=time.monotonic)
@@ -76,4 +78,3 @@ class ProgressReader:
                     self._count += 1
                     self._failed += int.from_bytes(record[_FAILED_ITEMS], "little")
         self._at[ledger] = at + whole
-

@@ -9,7 +9,7 @@ from hpcbatch.errors import SchedulerError
 from hpcbatch.fs import probe, scan
 from hpcbatch.jobdir.coverage import Coverage, read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
-from hpcbatch.scheduler import local
+from hpcbatch.rounds import local
 from hpcbatch.scheduler.base import Entry, State
 
 # Azure ML's words; scripts compare `Completed` and `Failed` exactly.
@@ -37,9 +37,11 @@ def status_of(job: JobDir) -> Status:
     return found
 
 
-def describe(job: JobDir) -> dict[str, Any]:
-    """What `job show` says: Azure ML's keys, then ours."""
-    status = status_of(job)
+def describe(job: JobDir, status: Status | None = None) -> dict[str, Any]:
+    """What `job show` says: Azure ML's keys, then ours. A *status* that the caller knows saves the look at the
+    queue.
+    """
+    status = status or status_of(job)
     record = job.record
     return {
         "id": str(job.root),
@@ -70,7 +72,15 @@ def progress_of(job: JobDir, coverage: Coverage | None = None) -> dict[str, Any]
     """Counts from the verdict, or from the ledgers while there is none, with the first failures."""
     verdict = job.verdict()
     if verdict is not None:
-        keys = ("items_succeeded", "items_failed", "mini_batches_done", "mini_batches_failed", "attempts", "rows", "failures")
+        keys = (
+            "items_succeeded",
+            "items_failed",
+            "mini_batches_done",
+            "mini_batches_failed",
+            "attempts",
+            "rows",
+            "failures",
+        )
         return {key: verdict.get(key) for key in keys} | {"output": verdict.get("output")}
     found = coverage or read_coverage(job)
     done = found.items_done(job.record.scoring.mini_batch_size, job.record.items)
@@ -89,7 +99,9 @@ def _ended(job: JobDir) -> Status | None:
     verdict = job.verdict()
     if verdict is None:
         return None
-    return Status("Completed" if verdict["completed"] else str(verdict.get("status", "Failed")), str(verdict.get("reason", "")))
+    return Status(
+        "Completed" if verdict["completed"] else str(verdict.get("status", "Failed")), str(verdict.get("reason", ""))
+    )
 
 
 def _local(job: JobDir) -> Status:
@@ -134,7 +146,7 @@ def _live(live: list[Entry], entries: tuple[Entry, ...]) -> Status:
 
 
 def _not_in_queue(job: JobDir) -> Status:
-    from hpcbatch.scheduler.submission import recorded_ids
+    from hpcbatch.rounds.submission import recorded_ids
 
     if job.canceled():
         return Status("Canceled", "The job was canceled.")
@@ -146,5 +158,6 @@ def _not_in_queue(job: JobDir) -> Status:
 def _stalled(job: JobDir) -> Status:
     text = f"Stalled: nothing runs, and it has no verdict. Continue it: hpcbatch job resume --name {job.record.name}"
     if probe.free_bytes(job.root) < _NEARLY_FULL_BYTES:
-        text = f"Stalled: the filesystem of {str(job.root)!r} is full. Free some space, then: hpcbatch job resume --name {job.record.name}"
+        again = f"hpcbatch job resume --name {job.record.name}"
+        text = f"Stalled: the filesystem of {str(job.root)!r} is full. Free some space, then: {again}"
     return Status("NotResponding", text)

@@ -15,10 +15,10 @@ from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.snapshots import model_folder
 from hpcbatch.registry.store import Revision, Stream
 from hpcbatch.spec.assets import Asset
+from hpcbatch.spec.base import COMMAND_LINE
 from hpcbatch.spec.refs import AssetRef
 from hpcbatch.spec.yamlfile import Loaded, load
 
-COMMAND_LINE = "the command line"
 KINDS = {"model": "models", "environment": "environments", "data": "data", "compute": "computes"}
 _CREATE = {
     "model": "hpcbatch model create --name {name} --type custom_model --path PATH",

@@ -53,7 +53,7 @@ def as_ranges(numbers: Iterable[int]) -> list[Range]:
 def windows(groups: int, limit: int) -> list[Range]:
     """The arrays of one round: consecutive groups, at most *limit* each.
 
-    *limit* is `min(MaxArraySize, max_array_tasks)`; an index must be below MaxArraySize, so a window of exactly that many
-    tasks, numbered from 0, is the largest that Slurm takes (slurm.conf(5)).
+    *limit* is `min(MaxArraySize, max_array_tasks)`; an index must be below MaxArraySize, so a window of exactly that
+    many tasks, numbered from 0, is the largest that Slurm takes (slurm.conf(5)).
     """
     return [(start, min(groups, start + limit)) for start in range(0, groups, limit)]

@@ -107,28 +107,29 @@ class Scan:
 
     def __iter__(self) -> Iterator[Record]:
         data, job, nonce, view = self._data, self._job, self._nonce, memoryview(self._data)
-        crc = at = seq = 0
+        crc = 0
         unpack, crc_of, size = _BODY.unpack_from, _CRC.unpack_from, RECORD_BYTES
-        for at in range(0, len(data) - size + 1, size):
+        for seq, at in enumerate(range(0, len(data) - size + 1, size)):
             (magic, kind, flags, length, number, uuid, _, _, mini_batch, offset, payload, rows, payload_crc, digest,
              wall_ms, run_ms, failed, own) = unpack(data, at)  # fmt: skip
             crc = _crc32(view[at : at + 124], crc)
             good = magic == MAGIC and length == size and number == seq and uuid == job and own == nonce
             if not good or crc_of(data, at + 124)[0] != crc:
-                self.damaged = self._hole_at(at)
+                self.damaged = self._hole_at(at, crc)
                 return
-            seq += 1
-            self.accepted = seq
+            self.accepted = seq + 1
             yield Record(
                 kind, flags, number, mini_batch, offset, payload, rows, payload_crc, digest, wall_ms, run_ms, failed
             )
 
-    def _hole_at(self, at: int) -> bool:
-        """Whether a record after the bad one at *at* is whole: its CRC fits the CRC stored just before it."""
+    def _hole_at(self, at: int, computed: int) -> bool:
+        """Whether a record after the bad one at *at* is whole: its CRC fits the CRC stored just before it, or
+        *computed*, the one that the bad record should have had if only its checksum is wrong.
+        """
         for later in range(at + RECORD_BYTES, len(self._data) - RECORD_BYTES + 1, RECORD_BYTES):
-            seed = _CRC.unpack_from(self._data, later - 4)[0]
-            crc = _crc32(self._data[later : later + 124], seed)
-            if self._data[later : later + 4] == MAGIC and crc == _CRC.unpack_from(self._data, later + 124)[0]:
+            seeds = {_CRC.unpack_from(self._data, later - 4)[0], computed}
+            body, stored = self._data[later : later + 124], _CRC.unpack_from(self._data, later + 124)[0]
+            if body[:4] == MAGIC and any(_crc32(body, seed) == stored for seed in seeds):
                 return True
         return False
 

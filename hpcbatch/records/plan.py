@@ -1,15 +1,18 @@
-"""What a job works on: the manifest (items cut into mini-batches) and the plan of a round (mini-batches cut into groups).
+"""What a job works on: the manifest (items cut into mini-batches) and the plan of a round (mini-batches cut into
+groups).
 
 Both are flat binary so that a worker maps the file and touches only its own part: memory does not grow with the job.
 
     manifest: "HBM1" u32 | header length u32 | header JSON, padded to 8 | offsets (mini-batches + 1) u64 | blob
-    plan:     "HBP1" u32 | header length u32 | header JSON, padded to 8 | first range of group (groups + 1) u64 | ranges (start u64, stop u64)
+    plan:     "HBP1" u32 | header length u32 | header JSON, padded to 8 | first range of each group (groups + 1) u64
+              | ranges (start u64, stop u64)
 
 The blob holds each item's path below the input folder; items of one mini-batch are separated by NUL, which no path has.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -24,6 +27,7 @@ from hpcbatch.ids import canonical
 
 _HEAD = struct.Struct("<4sI")
 _MANIFEST, _PLAN = b"HBM1", b"HBP1"
+_HINT = "The job directory is damaged; invoke the endpoint again."
 
 Range = tuple[int, int]
 
@@ -71,7 +75,9 @@ class Plan:
 
     def group(self, number: int) -> list[Range]:
         """The ranges of mini-batches of one group, in order."""
-        return [(self.ranges[2 * i], self.ranges[2 * i + 1]) for i in range(self.firsts[number], self.firsts[number + 1])]
+        return [
+            (self.ranges[2 * i], self.ranges[2 * i + 1]) for i in range(self.firsts[number], self.firsts[number + 1])
+        ]
 
     def mini_batches(self, number: int) -> Iterator[int]:
         """The mini-batches of one group, in order."""
@@ -94,16 +100,17 @@ def pack_manifest(names: Sequence[bytes], *, root: str, mini_batch_size: int) ->
 
 def parse_manifest(data: bytes | memoryview) -> Manifest:
     """The manifest in *data*, which may be a mapped file. Raises FileDamaged."""
-    header, at = _parse_head(_MANIFEST, data)
-    count = header["mini_batches"] + 1
     view = memoryview(data)
-    return Manifest(
-        root=os.fsdecode(header["root"].encode("latin-1")),
-        items=header["items"],
-        mini_batch_size=header["mini_batch_size"],
-        offsets=_u64(view, at, count),
-        blob=view[at + 8 * count :],
-    )
+    with _readable():
+        header, at = _parse_head(_MANIFEST, data)
+        count = header["mini_batches"] + 1
+        return Manifest(
+            root=os.fsdecode(header["root"].encode("latin-1")),
+            items=header["items"],
+            mini_batch_size=header["mini_batch_size"],
+            offsets=_u64(view, at, count),
+            blob=view[at + 8 * count :],
+        )
 
 
 def pack_plan(round_number: int, groups: Iterable[Sequence[Range]]) -> bytes:
@@ -120,10 +127,11 @@ def pack_plan(round_number: int, groups: Iterable[Sequence[Range]]) -> bytes:
 
 def parse_plan(data: bytes | memoryview) -> Plan:
     """The plan in *data*. Raises FileDamaged."""
-    header, at = _parse_head(_PLAN, data)
     view = memoryview(data)
-    firsts = _u64(view, at, header["groups"] + 1)
-    return Plan(header["round"], firsts, _u64(view, at + 8 * len(firsts), 2 * header["ranges"]))
+    with _readable():
+        header, at = _parse_head(_PLAN, data)
+        firsts = _u64(view, at, header["groups"] + 1)
+        return Plan(header["round"], firsts, _u64(view, at + 8 * len(firsts), 2 * header["ranges"]))
 
 
 def _head(magic: bytes, header: dict[str, Any]) -> bytes:
@@ -132,9 +140,17 @@ def _head(magic: bytes, header: dict[str, Any]) -> bytes:
     return _HEAD.pack(magic, len(text)) + text
 
 
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise FileDamaged(f"The file's header cannot be read: {error}", hint=_HINT) from error
+
+
 def _parse_head(magic: bytes, data: bytes | memoryview) -> tuple[dict[str, Any], int]:
     if len(data) < _HEAD.size or bytes(data[:4]) != magic:
-        raise FileDamaged(f"Expected a file that begins with {magic!r}.", hint="The job directory is damaged; invoke again.")
+        raise FileDamaged(f"Expected a file that begins with {magic!r}.", hint=_HINT)
     length = _HEAD.unpack_from(data)[1]
     return json.loads(bytes(data[_HEAD.size : _HEAD.size + length])), _HEAD.size + length
 
@@ -148,8 +164,8 @@ def _little(values: array[int]) -> bytes:
 
 def _u64(view: memoryview, at: int, count: int) -> Sequence[int]:
     part = view[at : at + 8 * count]
-    if len(part) != 8 * count:
-        raise FileDamaged("The file is shorter than its header says.", hint="The job directory is damaged; invoke again.")
+    if count < 0 or len(part) != 8 * count:
+        raise FileDamaged("The file is shorter than its header says.", hint=_HINT)
     if sys.byteorder == "little":
         return part.cast("Q")
     values = array("Q", bytes(part))  # pragma: no cover

@@ -103,7 +103,7 @@ class Stream:
             try:
                 return self._commit(after, op, top, head)
             except Conflict:
-                time.sleep(random.random() * min(0.1, 0.002 * 2**attempt))  # spreads writers out, decides nothing
+                time.sleep(random.random() * min(0.05, 0.002 * 2**attempt))  # spreads writers out, decides nothing
         raise self._conflict()
 
     def _newest(self) -> tuple[int, Revision | None]:

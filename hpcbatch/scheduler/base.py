@@ -1,4 +1,6 @@
-"""The scheduler seam: what a job needs from whatever runs its processes. It knows a command, a count and a dependency."""
+"""The scheduler seam: what a job needs from whatever runs its processes. It knows a command, a count and a
+dependency.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class Scheduler(Protocol):
     """What submission and status need."""
 
     def submit(self, request: Request) -> str:
-        """Submit once. Returns the Slurm job id; raises SchedulerError, `transient` if it may have been accepted all the same."""
+        """Submit once. Returns the Slurm job id; raises SchedulerError, `transient` if it may have been accepted all
+        the same.
+        """
 
     def queue(self, prefix: str) -> list[Entry]:
         """The user's entries whose job name begins with *prefix*, in one query. Raises SchedulerError."""

@@ -6,13 +6,15 @@ import os
 from collections.abc import Mapping
 
 _NAMES = frozenset(
-    "HOME USER LOGNAME SHELL PATH LANG LANGUAGE TZ TMPDIR LD_LIBRARY_PATH MODULEPATH MODULESHOME LMOD_CMD LMOD_DIR "
-    "LMOD_PKG LOADEDMODULES BASH_ENV CONDA_PREFIX CUDA_HOME CUDA_PATH SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE "
-    "http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME "
-    "HF_HOME TORCH_HOME NLTK_DATA MPLCONFIGDIR".split()
-)
+    ["HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "MODULEPATH",
+     "MODULESHOME", "LMOD_CMD", "LMOD_DIR", "LMOD_PKG", "LOADEDMODULES", "BASH_ENV", "CONDA_PREFIX", "CUDA_HOME",
+     "CUDA_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy",
+     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HF_HOME",
+     "TORCH_HOME", "NLTK_DATA", "MPLCONFIGDIR"]
+)  # fmt: skip
 _PREFIXES = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_")
-# What an enclosing Slurm job leaves behind would become options of the new one (sbatch(1), INPUT ENVIRONMENT VARIABLES).
+# What an enclosing Slurm job leaves behind would become options of the new one (sbatch(1), INPUT ENVIRONMENT
+# VARIABLES).
 _OUTER_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_", "PMI_", "PMI2_",
               "PMIX_", "OMPI_", "SUBMITIT_")  # fmt: skip
 _KEEP = frozenset(["SLURM_CONF"])

@@ -47,7 +47,7 @@ class SlurmScheduler:
         words = io.StringIO()
         try:
             with contextlib.redirect_stderr(words):
-                job = executor._submit_command(shlex.join(request.command))
+                job = executor._submit_command(shlex.join(request.command))  # noqa: SLF001  # ADR 0002
         except submitit.core.utils.FailedJobError as error:
             said = words.getvalue() or str(error)
             raise slurm_commands.failure("sbatch", said or "sbatch did not answer in time: timed out") from error
@@ -76,7 +76,7 @@ class SlurmScheduler:
 
 
 def _parameters(request: Request) -> dict[str, Any]:
-    """submitit's parameters. Only what the compute names is set: partition, time and memory default to the site's."""
+    """Submitit's parameters. Only what the compute names is set: partition, time and memory default to the site's."""
     slurm = request.slurm
     found: dict[str, Any] = {"time": None, "wckey": None}
     found |= {ours: slurm[theirs] for theirs, ours in _NAMED.items() if slurm.get(theirs) is not None}
@@ -98,7 +98,7 @@ def _parameters(request: Request) -> dict[str, Any]:
     if slurm.get("cpus_per_task") is not None:
         arguments.append(f"--cpus-per-task={slurm['cpus_per_task']}")  # not inherited by srun from 22.05 to 23.02
     return found | {
-        "name": request.name,
+        "job_name": request.name,
         "array_parallelism": request.throttle,
         "stderr_to_stdout": True,
         "use_srun": request.srun,
@@ -109,7 +109,7 @@ def _parameters(request: Request) -> dict[str, Any]:
 
 
 def _remove_link(folder: Path) -> None:
-    """submitit leaves a link from the temporary name of each script to its final one; it is of no use afterwards."""
+    """Submitit leaves a link from the temporary name of each script to its final one; it is of no use afterwards."""
     with os.scandir(folder) as entries:
         links = [e.path for e in entries if e.name.startswith(".submission_file_") and e.is_symlink()]
     for link in links:

@@ -32,7 +32,7 @@ def call(arguments: Sequence[str], deadline_s: float = DEADLINE_S) -> str:
     except FileNotFoundError as error:
         raise SchedulerError(
             f"{arguments[0]} is not installed here.",
-            hint="Run on a login node of the cluster, or create the deployment for the local compute: --set compute=local",
+            hint="Run on a login node of the cluster, or deploy to the local compute: --set compute=local",
             transient=False,
         ) from error
     except subprocess.TimeoutExpired as error:
@@ -46,9 +46,10 @@ def call(arguments: Sequence[str], deadline_s: float = DEADLINE_S) -> str:
 
 
 _TRANSIENT = re.compile(
-    r"timed out|temporar|try again|Unable to contact|Connection refused|Zero Bytes|rate|busy|EAGAIN|not respond", re.I
+    r"timed out|temporar|try again|Unable to contact|Connection refused|Zero Bytes|rate|busy|EAGAIN|not respond",
+    re.IGNORECASE,
 )
-_LIMIT = re.compile(r"QOSMax|AssocMax|MaxSubmit|violates accounting|policy", re.I)
+_LIMIT = re.compile(r"QOSMax|AssocMax|MaxSubmit|violates accounting|policy", re.IGNORECASE)
 
 
 def failure(what: str, text: str) -> SchedulerError:
@@ -87,8 +88,10 @@ def parse_state(text: str, reason: str = "") -> State:
 
 
 def array_limit(config: str) -> int:
-    """How many tasks one array may have by `scontrol show config`: MaxArraySize bounds the index, max_array_tasks the count."""
-    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.M)
+    """How many tasks one array may have by `scontrol show config`: MaxArraySize bounds the index, max_array_tasks the
+    count.
+    """
+    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.MULTILINE)
     tasks = re.search(r"max_array_tasks=(\d+)", config)
     limit = int(size[1]) if size else DEFAULT_MAX_ARRAY_SIZE
     return max(1, min(limit, int(tasks[1])) if tasks else limit)

@@ -1,17 +1,20 @@
-"""Runs a scoring script in the user's own environment. Standard library only, one file, Python 3.8 or newer.
+r"""Runs a scoring script in the user's own environment. Standard library only, one file, Python 3.8 or newer.
 
     python -I driver.py REQUEST_FD REPLY_FD LIFELINE_FD
 
 Frames both ways: 4 bytes of operation, u32 length of meta, u64 length of payload, meta, payload.
 
     INIT  meta JSON                         ->  REDY  meta JSON {init_ms, python}
-    RUN_  meta u64 mini-batch, payload      ->  DONE  meta u64 mini-batch, u32 rows, u32 failed items, u64 run_us; payload
-          item paths below root, by NUL         FAIL  meta JSON {kind, type, message, traceback, ...}
+    RUN_  meta u64 mini-batch               ->  DONE  meta u64 mini-batch, u32 rows, u32 failed items, u64 run_us
+          payload: item paths below root              payload: the rows
+          with NUL between them             or  FAIL  meta JSON {kind, type, message, traceback, ...}
     STOP                                    ->  (shutdown() runs) BYE_
 
-What the script prints goes to file descriptors 1 and 2; after a mini-batch that printed, a marker "\\0hb:<mini-batch>\\0"
-follows there, so that whoever reads them knows to which mini-batch the text belongs.
+What the script prints goes to file descriptors 1 and 2; after a mini-batch that printed, a marker
+"\0hb:<mini-batch>\0" follows there, so that whoever reads them knows to which mini-batch the text belongs.
 """
+
+from __future__ import annotations
 
 import fcntl
 import io
@@ -22,6 +25,11 @@ import struct
 import sys
 import time
 import traceback
+
+MYPY = False  # true for the type checker only: importing typing would cost every driver some milliseconds
+if MYPY:
+    from types import ModuleType
+    from typing import Any, Callable
 
 HEAD = struct.Struct("<4sIQ")
 RUN = struct.Struct("<Q")
@@ -37,20 +45,20 @@ class WrongReturnType(TypeError):
 class _Marked(io.RawIOBase):
     """A raw stream that remembers whether anything was written since the last marker."""
 
-    def __init__(self, fd):
+    def __init__(self, fd: int) -> None:
         self.fd = fd
         self.dirty = False
 
-    def writable(self):
+    def writable(self) -> bool:
         return True
 
-    def fileno(self):
+    def fileno(self) -> int:
         return self.fd
 
-    def isatty(self):
+    def isatty(self) -> bool:
         return False
 
-    def write(self, data):
+    def write(self, data: Any) -> int:
         self.dirty = True
         view = memoryview(data).cast("B")
         done = 0
@@ -59,7 +67,7 @@ class _Marked(io.RawIOBase):
         return done
 
 
-def _stream(fd):
+def _stream(fd: int) -> tuple[_Marked, io.TextIOWrapper]:
     raw = _Marked(fd)
     text = io.TextIOWrapper(
         io.BufferedWriter(raw, 1 << 16), encoding="utf-8", errors="backslashreplace", line_buffering=True
@@ -67,12 +75,12 @@ def _stream(fd):
     return raw, text
 
 
-def die_with_the_owner(fd):
+def die_with_the_owner(fd: int) -> None:
     """Ask the kernel for SIGKILL when the other end of the pipe *fd* is closed, that is when its owner is gone.
 
     The pipe is opened afresh because the request belongs to the open file, which others may share with this process.
     """
-    own = os.open("/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    own = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.close(fd)
     fcntl.fcntl(own, _F_SETOWN, os.getpid())
     fcntl.fcntl(own, _F_SETSIG, signal.SIGKILL)
@@ -84,33 +92,33 @@ def die_with_the_owner(fd):
         pass
 
 
-def _is_a(result, module, name):
+def _is_a(result: Any, module: str, name: str) -> bool:
     """Whether *result* is an instance of module.name, without importing anything that the script did not."""
     loaded = sys.modules.get(module)
     kind = getattr(loaded, name, None) if loaded is not None else None
     return kind is not None and isinstance(result, kind)
 
 
-def rows_of(result):
+def rows_of(result: Any) -> tuple[int, Callable[[], str]]:
     """(number of rows, function that makes their bytes) for what run() returned, written as Azure ML writes it."""
     if isinstance(result, tuple):
         result = list(result)
     if isinstance(result, list):
-        return len(result), lambda: "".join(["{}\n".format(row) for row in result])
+        return len(result), lambda: "".join([f"{row}\n" for row in result])
     if _is_a(result, "pandas", "DataFrame"):
         return len(result), lambda: result.to_csv(header=False, index=False, sep=" ")
     if _is_a(result, "pandas", "Series"):
-        return len(result), lambda: "".join(["{}\n".format(row) for row in result])
+        return len(result), lambda: "".join([f"{row}\n" for row in result])
     if _is_a(result, "numpy", "ndarray") and result.ndim > 0:
         if result.ndim == 1:
-            return len(result), lambda: "".join(["{}\n".format(row) for row in result.tolist()])
+            return len(result), lambda: "".join([f"{row}\n" for row in result.tolist()])
         return len(result), lambda: "".join([" ".join(map(str, row)) + "\n" for row in result.tolist()])
     if _is_a(result, "pyarrow", "Table") or _is_a(result, "pyarrow", "RecordBatch"):
         return result.num_rows, lambda: result.to_pandas().to_csv(header=False, index=False, sep=" ")
     raise WrongReturnType(
         "run() returned {}; it must return a list, a tuple or a pandas DataFrame "
         "(also taken: numpy array, pandas Series, pyarrow Table), one element or row per succeeded item".format(
-            "nothing (None)" if result is None else "a value of type {!r}".format(type(result).__name__)
+            "nothing (None)" if result is None else f"a value of type {type(result).__name__!r}"
         )
     )
 
@@ -118,12 +126,12 @@ def rows_of(result):
 class Script:
     """The user's scoring script: imported once, then init(), run() for each mini-batch, shutdown()."""
 
-    def __init__(self, spec):
+    def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
-        self.module = None
+        self.module: ModuleType | None = None
         self.ready = False
 
-    def load(self):
+    def load(self) -> ModuleType:
         """Import the script with its folder of code first on sys.path."""
         code, script = self.spec["code"], self.spec["script"]
         path = os.path.join(code, script)
@@ -134,28 +142,32 @@ class Script:
 
         if "." in name:
             sys.path.append(os.path.dirname(path))
-            self.module = importlib.import_module(name)
+            module = importlib.import_module(name)
         else:
             found = importlib.util.spec_from_file_location(name, path)
-            self.module = importlib.util.module_from_spec(found)
-            sys.modules[name] = self.module
-            found.loader.exec_module(self.module)
-        if not callable(getattr(self.module, "run", None)):
-            raise AttributeError("the scoring script {} has no function run(mini_batch)".format(script))
+            if found is None or found.loader is None:
+                raise ImportError(f"{script} is no Python file")
+            module = importlib.util.module_from_spec(found)
+            sys.modules[name] = module
+            found.loader.exec_module(module)
+        if not callable(getattr(module, "run", None)):
+            raise AttributeError(f"the scoring script {script} has no function run(mini_batch)")
+        return module
 
-    def init(self):
+    def init(self) -> None:
         """Load the script and call init() if it has one."""
-        self.load()
+        self.module = self.load()
         init = getattr(self.module, "init", None)
         if callable(init):
             init()
         self.ready = True
 
-    def run(self, paths):
+    def run(self, paths: list[str]) -> Any:
         """What the script's run() returns for *paths*."""
+        assert self.module is not None
         return self.module.run(paths)
 
-    def shutdown(self):
+    def shutdown(self) -> None:
         """Call shutdown() if init() ran and the script has one."""
         shutdown = getattr(self.module, "shutdown", None)
         if self.ready and callable(shutdown):
@@ -165,23 +177,23 @@ class Script:
 class Driver:
     """Answers requests until the pipe ends."""
 
-    def __init__(self, requests, replies):
-        self.requests = open(requests, "rb", buffering=1 << 16)
+    def __init__(self, requests: int, replies: int) -> None:
+        self.requests = open(requests, "rb", buffering=1 << 16)  # noqa: SIM115  # open until the process ends
         self.replies = replies
-        self.script = None
+        self.script: Script | None = None
         self.root = ""
         self.keep_rows = True
-        self.streams = []
+        self.streams: list[tuple[_Marked, io.TextIOWrapper]] = []
 
-    def take_over_output(self):
+    def take_over_output(self) -> None:
         """Put marked streams in place of sys.stdout and sys.stderr before the user's code can keep a reference."""
         for name, fd in (("stdout", 1), ("stderr", 2)):
             raw, text = _stream(fd)
             setattr(sys, name, text)
-            setattr(sys, "__%s__" % name, text)
+            setattr(sys, f"__{name}__", text)
             self.streams.append((raw, text))
 
-    def mark(self, mini_batch):
+    def mark(self, mini_batch: int) -> None:
         """Say in the output where the text of *mini_batch* ends; costs nothing if nothing was printed."""
         for raw, text in self.streams:
             try:
@@ -192,14 +204,14 @@ class Driver:
                 raw.write(b"\0hb:%d\0" % mini_batch)
                 raw.dirty = False
 
-    def reply(self, operation, meta, payload=b""):
+    def reply(self, operation: bytes, meta: bytes, payload: bytes = b"") -> None:
         """Send one frame."""
         data = HEAD.pack(operation, len(meta), len(payload)) + meta + payload
         done = os.write(self.replies, data)
         while done < len(data):
             done += os.write(self.replies, memoryview(data)[done:])
 
-    def failed(self, kind, error, mini_batch):
+    def failed(self, kind: str, error: BaseException, mini_batch: int) -> None:
         """Report *error* with its traceback, from the user's first line on."""
         trace = error.__traceback__
         here = os.path.abspath(__file__)
@@ -207,7 +219,7 @@ class Driver:
             trace = trace.tb_next
         lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
         if kind == "wrong-type":
-            lines = ["{}\n".format(error)]
+            lines = [f"{error}\n"]
         self.mark(mini_batch)
         report = {
             "kind": kind, "mini_batch": mini_batch, "type": type(error).__name__, "message": str(error)[:4000],
@@ -215,7 +227,7 @@ class Driver:
         }  # fmt: skip
         self.reply(b"FAIL", json.dumps(report).encode())
 
-    def initialise(self, meta):
+    def initialise(self, meta: bytes) -> None:
         """INIT: become the script's process, load it, call init()."""
         spec = json.loads(meta)
         self.root, self.keep_rows = os.fsdecode(spec["root"].encode("latin-1")), spec["output_action"] == "append_row"
@@ -224,16 +236,17 @@ class Driver:
         self.script = Script(spec)
         try:
             self.script.init()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # user code may raise anything; all of it is reported
             self.failed("init", error, INIT_MARK)
             return
         self.mark(INIT_MARK)
         took_ms = int(1000 * (time.perf_counter() - begin))
         self.reply(b"REDY", json.dumps({"init_ms": took_ms, "python": sys.version.split()[0]}).encode())
 
-    def run(self, meta, payload):
+    def run(self, meta: bytes, payload: bytes) -> None:
         """RUN_: one mini-batch."""
         mini_batch = RUN.unpack(meta)[0]
+        assert self.script is not None
         root = self.root
         paths = [root + name for name in os.fsdecode(payload).split("\0")]
         begin = time.perf_counter()
@@ -245,14 +258,14 @@ class Driver:
         except WrongReturnType as error:
             self.failed("wrong-type", error, mini_batch)
             return
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # user code may raise anything; all of it is reported
             self.failed("exception", error, mini_batch)
             return
         self.mark(mini_batch)
         failed = max(0, len(paths) - rows)
         self.reply(b"DONE", DONE.pack(mini_batch, min(rows, 0xFFFFFFFF), failed, took_us), data)
 
-    def serve(self):
+    def serve(self) -> None:
         """Answer until STOP or the end of the pipe."""
         read = self.requests.read
         while True:
@@ -267,15 +280,16 @@ class Driver:
                 self.initialise(meta)
             else:
                 try:
-                    self.script.shutdown()
-                except (Exception, SystemExit) as error:
+                    if self.script is not None:
+                        self.script.shutdown()
+                except (Exception, SystemExit) as error:  # noqa: BLE001  # user code may raise anything; all of it is reported
                     self.failed("shutdown", error, INIT_MARK)
                 self.mark(INIT_MARK)
                 self.reply(b"BYE_", b"")
                 return
 
 
-def main():
+def main() -> None:
     """Take the three file descriptors of the command line and serve."""
     requests, replies, lifeline = (int(text) for text in sys.argv[1:4])
     for fd in (requests, replies, lifeline):

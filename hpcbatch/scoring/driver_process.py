@@ -155,7 +155,9 @@ class DriverProcess:
         except BlockingIOError:
             return [], True
         pieces = _MARKER.split(self._pending[fd] + data)
-        found = [Text(int(number), error, text) for text, number in zip(pieces[::2], pieces[1::2], strict=False) if text]
+        found = [
+            Text(int(number), error, text) for text, number in zip(pieces[::2], pieces[1::2], strict=False) if text
+        ]
         rest = pieces[-1]
         # A marker may be cut in two by the read: keep what could be the beginning of one, and the last unfinished line.
         keep = max(rest.rfind(b"\n") + 1, 0) if data else len(rest)
@@ -214,15 +216,15 @@ class DriverProcess:
 
     def _close_own(self) -> None:
         for fd in (self.request_fd, self.reply_fd, self.stdout_fd, self.stderr_fd, self._lifeline):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            os.close(fd)
 
 
 def _parse(frame: bytes) -> Reply:
     operation, meta_bytes, _ = HEAD.unpack_from(frame)
     at = HEAD.size
     if operation == b"DONE":
-        return Done(*DONE.unpack_from(frame, at), frame[at + meta_bytes :])
+        mini_batch, rows, failed_items, run_us = DONE.unpack_from(frame, at)
+        return Done(mini_batch, rows, failed_items, run_us, frame[at + meta_bytes :])
     if operation == b"BYE_":
         return Stopped()
     report = json.loads(frame[at : at + meta_bytes])

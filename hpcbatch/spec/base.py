@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
@@ -89,11 +90,15 @@ def lowered(value: Any) -> Any:
     return snake.lower().replace("-", "_")
 
 
+COMMAND_LINE = "the command line"
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a document."""
 
     message: str
+    file: str | None
     line: int | None
     field: str
     found: Any
@@ -101,8 +106,8 @@ class Problem:
     hint: str
 
     def __str__(self) -> str:
-        where = f"line {self.line}: " if self.line else ""
-        return f"{where}{self.message}" + (f" ({self.hint})" if self.hint else "")
+        where = f"line {self.line}: " if self.line else f"{COMMAND_LINE}: " if self.file == COMMAND_LINE else ""
+        return f"{where}{self.message}" + (f" {self.hint}" if self.hint else "")
 
 
 def parse(model: type[D], source: Loaded | Mapping[str, Any], *, file: str | None = None) -> D:
@@ -124,32 +129,42 @@ def parse(model: type[D], source: Loaded | Mapping[str, Any], *, file: str | Non
 def spec_error(problems: list[Problem], *, file: str | None) -> SpecError:
     """The SpecError that says all of *problems* at once; its fields are those of the first."""
     first = problems[0]
-    if len(problems) == 1:
-        message, line = first.message, first.line
+    message, hint = first.message, " ".join(part for part in (first.hint, _allowed_text(first)) if part)
+    if len(problems) > 1:
+        message, hint = "\n  ".join([f"{len(problems)} problems:", *map(str, problems)]), ""
     else:
-        message, line = "\n  ".join([f"{len(problems)} problems:", *map(str, problems)]), None
-    allowed = f"Allowed: {first.allowed}. " if first.allowed and len(problems) == 1 else ""
-    hint = f"{first.hint} " if first.hint and len(problems) == 1 else ""
-    action = f"Correct {file or 'it'}, and run the same command again."
-    fields = {"field": first.field, "found": first.found, "allowed": first.allowed}
-    every = [vars(problem) for problem in problems]
-    error = SpecError(message, hint=f"{hint}{allowed}{action}", file=file, line=line, problems=every, **fields)
-    error.fields["line"] = first.line if line is None and len(problems) == 1 else line
-    error.fields["lines"] = [problem.line for problem in problems]
-    return error
+        file = first.file or file
+    return SpecError(
+        message,
+        hint=f"{hint} Correct {file or 'it'}, and run the same command again.".strip(),
+        file=file,
+        line=first.line,
+        field=first.field,
+        found=first.found,
+        allowed=first.allowed,
+        problems=[vars(problem) for problem in problems],
+    )
+
+
+def _allowed_text(problem: Problem) -> str:
+    return f"Allowed: {problem.allowed}." if problem.allowed else ""
 
 
 def _problem(model: type[Document], data: Mapping[str, Any], loaded: Loaded | None, error: ErrorDetails) -> Problem:
     path = _path(data, error)
     found = _at(data, path)
-    written = path
-    if loaded:
-        written = next((to + path[len(at) :] for at, to in loaded.written_as.items() if path[: len(at)] == at), path)
-    field = ".".join(map(str, written))
-    overridden = loaded is not None and any(written[: len(one)] == one for one in loaded.overridden)
-    line = _line(loaded, written) if loaded and not overridden else None
-    message, allowed, hint = _explain(error, model, path, field, found)
-    return Problem(f"--set {message}" if overridden else message, line, field, found, allowed, hint)
+    message, allowed, hint = _explain(error, model, path, found)
+    if loaded is None:
+        return Problem(f"{_dotted(path)}{message}", None, None, ".".join(map(str, path)), found, allowed, hint)
+    written = next((to + path[len(at) :] for at, to in loaded.written_as.items() if path[: len(at)] == at), path)
+    overridden = any(written[: len(one)] == one for one in loaded.overridden)
+    file = COMMAND_LINE if overridden else loaded.file
+    line = None if overridden else _line(loaded, written)
+    return Problem(f"{_dotted(written)}{message}", file, line, ".".join(map(str, written)), found, allowed, hint)
+
+
+def _dotted(path: FieldPath) -> str:
+    return f"{'.'.join(map(str, path))}: " if path else ""
 
 
 def _path(data: Mapping[str, Any], error: ErrorDetails) -> FieldPath:
@@ -166,30 +181,29 @@ def _path(data: Mapping[str, Any], error: ErrorDetails) -> FieldPath:
     return known
 
 
-def _explain(
-    error: ErrorDetails, model: type[Document], path: FieldPath, field: str, found: Any
-) -> tuple[str, str | None, str]:
+def _explain(error: ErrorDetails, model: type[Document], path: FieldPath, found: Any) -> tuple[str, str | None, str]:
+    """The message, what is allowed, and a guess at what was meant."""
     kind, context = error["type"], error.get("ctx", {})
-    name = field or "the document"
     if kind == "extra_forbidden":
         fields = _fields_at(model, path[:-1])
-        near = difflib.get_close_matches(str(path[-1]), fields, n=1)
-        elsewhere = [".".join(p) for p in _all_fields(model) if p[-1] == path[-1]]
-        guess = elsewhere[0] if elsewhere else near[0] if near else ""
-        return f"{name}: unknown field.", ", ".join(fields), f"Did you mean {guess!r}?" if guess else ""
+        elsewhere = [".".join(one) for one in _all_fields(model) if one[-1] == path[-1]]
+        return "unknown field.", ", ".join(fields), _guess(elsewhere or _near(str(path[-1]), fields))
     if kind == "missing":
-        return f"{name} is required.", None, ""
-    shown = _short(found)
+        return "is required, and not there.", "a value", ""
     if kind == "hpcbatch":
-        return f"{name}: {context['message']}.", str(context["allowed"]), ""
-    if kind in ("literal_error", "enum"):
-        near = difflib.get_close_matches(str(found), str(context["expected"]).replace("'", "").split(" "), n=1)
-        return (
-            f"{name}: {shown} is not allowed.",
-            str(context["expected"]),
-            f"Did you mean {near[0]!r}?" if near else "",
-        )
-    return f"{name}: {shown} is not allowed.", _allowed(kind, context, error["msg"]), ""
+        return f"{context['message']}.", str(context["allowed"]), ""
+    if kind == "literal_error":
+        words = str(context["expected"])
+        return f"{_short(found)} is not allowed.", words, _guess(_near(str(found), re.findall(r"'([^']*)'", words)))
+    return f"{_short(found)} is not allowed.", _allowed(kind, context, error["msg"]), ""
+
+
+def _near(word: str, words: list[str]) -> list[str]:
+    return difflib.get_close_matches(word, words, n=1)
+
+
+def _guess(words: list[str]) -> str:
+    return f"Did you mean {words[0]!r}?" if words else ""
 
 
 def _allowed(kind: str, context: Mapping[str, Any], message: str) -> str:

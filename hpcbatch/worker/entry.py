@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hpcbatch import __version__
 from hpcbatch.errors import HpcBatchError
@@ -61,8 +62,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt with all that it works on."""
+
+    job: JobDir
+    task: Task
+    plan: Plan
+    writer: AttemptWriter
+    slurm: SlurmTask
+    log: UserLog
+
+
 def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
-    """Score what is left of the group. Exit codes: 0 done (or not ours to do), 70 gave up, 74 I/O error, 75 disk full."""
+    """Score what is left of the group.
+
+    Exit codes: 0 done (or not ours to do), 70 gave up, 74 I/O error, 75 disk full.
+    """
     job = scratch.with_patience(lambda: jobdir.open_job(task.job, task.sha256), scratch.STALE_VIEW_S)
     if job.canceled():
         log.note("the job was canceled; nothing to do")
@@ -79,30 +95,45 @@ def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
         log.note(f"group {task.group}: every mini-batch is done")
         return EXIT_DONE
     epoch = state.last_epoch + 1
-    about = {"group": task.group, "round": task.round, "epoch": epoch, "host": os.uname().nodename, "pid": os.getpid(),
-             "slurm_job_id": slurm.requeue_id, "restart": slurm.restart_count, "began": time.time(), "hpcbatch": __version__,
-             "python": sys.version.split()[0]}  # fmt: skip
+    about = _about(task, slurm, epoch)
     writer = AttemptWriter(folder, job=job.record.uuid_bytes, group=task.group, epoch=epoch, about=about)
     log.note(f"group {task.group}, attempt {epoch} on {about['host']}: {left} mini-batches to do")
     try:
-        return _score(job, task, plan, state, writer, slurm, log)
+        return _score(_Attempt(job, task, plan, writer, slurm, log), state)
     finally:
         writer.close()
 
 
-def _score(
-    job: JobDir, task: Task, plan: Plan, state: GroupState, writer: AttemptWriter, slurm: SlurmTask, log: UserLog
-) -> int:
+def _about(task: Task, slurm: SlurmTask, epoch: int) -> dict[str, Any]:
+    return {
+        "group": task.group,
+        "round": task.round,
+        "epoch": epoch,
+        "host": os.uname().nodename,
+        "pid": os.getpid(),
+        "slurm_job_id": slurm.requeue_id,
+        "restart": slurm.restart_count,
+        "began": time.time(),
+        "hpcbatch": __version__,
+        "python": sys.version.split()[0],
+    }
+
+
+def _score(attempt: _Attempt, state: GroupState) -> int:
+    job, task, writer, log = attempt.job, attempt.task, attempt.writer, attempt.log
     manifest = job.manifest(check=True)
     _skip_poison(manifest, state, writer, log)
     local = scratch.open_scratch()
-    loop: Loop | None = None
     try:
         loop = Loop(
-            manifest=manifest, writer=writer, limits=_limits(job), work=_work(plan, task.group, state),
-            start=_driver_factory(job, manifest, local), log=log,
-        )  # fmt: skip
-        _listen(loop, writer, slurm, log)
+            manifest=manifest,
+            writer=writer,
+            limits=_limits(job),
+            work=_work(attempt.plan, task.group, state),
+            start=_driver_factory(job, manifest, local),
+            log=log,
+        )
+        _listen(loop, writer, attempt.slurm, log)
         loop.ticks.append(_fence(job, task, writer, log))
         loop.run()
         writer.note(Kind.END, {"completed": loop.completed, "failed_items": loop.failed_items})
@@ -140,10 +171,17 @@ def _skip_poison(manifest: Manifest, state: GroupState, writer: AttemptWriter, l
     """Give up mini-batches whose start killed the whole worker every time: the next attempt would die of them too."""
     for mini_batch, deaths in sorted(state.crashed_starts.items()):
         if deaths >= MAX_CRASHED_STARTS and mini_batch not in state.done:
-            message = f"the whole array task died {deaths} times while this mini-batch ran (out of memory?); it is not tried again"
+            message = f"the whole array task died {deaths} times while it ran (out of memory?); it is not tried again"
             items = manifest.item_count(mini_batch)
-            report = {"kind": "poison", "type": "WorkerDied", "message": message, "mini_batch": mini_batch, "try": deaths,
-                      "of": deaths, "items": manifest.paths(mini_batch)[:5]}  # fmt: skip
+            report = {
+                "kind": "poison",
+                "type": "WorkerDied",
+                "message": message,
+                "mini_batch": mini_batch,
+                "try": deaths,
+                "of": deaths,
+                "items": manifest.paths(mini_batch)[:5],
+            }
             writer.fail(mini_batch, report, final=True, failed_items=items)
             log.failure(mini_batch, report)
             state.done.add(mini_batch)
@@ -161,10 +199,15 @@ def _driver_factory(job: JobDir, manifest: Manifest, local: Path) -> Callable[[i
     def start(number: int) -> DriverProcess:
         return DriverProcess(
             DriverSpec(
-                python=record.scoring.python, launcher=(), environment=driver_environment(job, model, number),
-                code=str(code), script=record.code.scoring_script if record.code else "", argv=arguments,
-                root=manifest.root, output_action=record.scoring.output_action,
-            )  # fmt: skip
+                python=record.scoring.python,
+                launcher=(),
+                environment=driver_environment(job, model, number),
+                code=str(code),
+                script=record.code.scoring_script if record.code else "",
+                argv=arguments,
+                root=manifest.root,
+                output_action=record.scoring.output_action,
+            )
         )
 
     return start
@@ -186,7 +229,9 @@ def _listen(loop: Loop, writer: AttemptWriter, slurm: SlurmTask, log: UserLog) -
 
 
 def _fence(job: JobDir, task: Task, writer: AttemptWriter, log: UserLog) -> Callable[[], None]:
-    """A check that ends this process when a later attempt exists. Economy only: the merge takes one result per mini-batch."""
+    """A check that ends this process when a later attempt exists. Economy only: the merge takes one result per
+    mini-batch.
+    """
     checked = [time.monotonic()]
     folder = job.paths.group(task.round, task.group)
 

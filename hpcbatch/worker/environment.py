@@ -40,8 +40,12 @@ def slurm_task(environ: Mapping[str, str] = os.environ) -> SlurmTask:
     )
 
 
-def driver_environment(job: JobDir, model: Path | None, number: int, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of driver *number*: the task's own without our and Python's variables, then what scripts rely on."""
+def driver_environment(
+    job: JobDir, model: Path | None, number: int, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The environment of driver *number*: the task's own without our and Python's variables, then what scripts rely
+    on.
+    """
     scoring = job.record.scoring
     found = {key: value for key, value in environ.items() if not key.startswith(_NOT_FOR_USER_CODE)}
     found["PATH"] = os.pathsep.join([str(Path(scoring.python).parent), found.get("PATH", os.defpath)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from typing import Any
@@ -17,11 +16,14 @@ class UserLog:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.lost_bytes = 0
 
     def note(self, text: str) -> None:
         """A line of our own, with the time (UTC)."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._write(b"".join(b"-- %s %s\n" % (stamp.encode(), line.encode("utf-8", "replace")) for line in text.splitlines()))
+        self._write(
+            b"".join(b"-- %s %s\n" % (stamp.encode(), line.encode("utf-8", "replace")) for line in text.splitlines())
+        )
 
     def text(self, mini_batch: int | None, error: bool, data: bytes) -> None:
         """Text that the user's code printed."""
@@ -39,6 +41,7 @@ class UserLog:
         self.note(f"{head}: {report.get('type', '')}: {report['message']}\n{report.get('traceback', '')}".rstrip())
 
     def _write(self, data: bytes) -> None:
-        # The log is for people: a full disk must not stop the work, which has its own place to fail.
-        with contextlib.suppress(OSError):
+        try:
             os.write(self._fd, data)
+        except OSError:  # for people only: a full disk stops the work where the work is written, not here
+            self.lost_bytes += len(data)

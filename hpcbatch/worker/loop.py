@@ -53,9 +53,15 @@ class Loop:
     """Runs one attempt until its work is done, or raises Abort, or OSError of the writer."""
 
     def __init__(
-        self, *, manifest: Manifest, writer: AttemptWriter, limits: Limits, work: Work, start: Callable[[int], DriverProcess],
+        self,
+        *,
+        manifest: Manifest,
+        writer: AttemptWriter,
+        limits: Limits,
+        work: Work,
+        start: Callable[[int], DriverProcess],
         log: UserLog,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._manifest = manifest
         self._writer = writer
         self._limits = limits
@@ -163,7 +169,9 @@ class Loop:
         elif isinstance(reply, Ready):
             slot.ready = True
             slot.init_failures = 0
-            self._log.note(f"driver {slot.number}: init() took {reply.report['init_ms']} ms on Python {reply.report['python']}")
+            self._log.note(
+                f"driver {slot.number}: init() took {reply.report['init_ms']} ms on Python {reply.report['python']}"
+            )
             self._feed(slot)
         elif isinstance(reply, Stopped):
             self._drop(slot)
@@ -171,9 +179,13 @@ class Loop:
     def _done(self, slot: Slot, reply: Done) -> None:
         slot.advance(self._limits.timeout_s)
         self._writer.commit(
-            reply.mini_batch, reply.payload, rows=reply.rows, failed_items=reply.failed_items,
-            run_ms=reply.run_us // 1000, then_start=slot.current,
-        )  # fmt: skip
+            reply.mini_batch,
+            reply.payload,
+            rows=reply.rows,
+            failed_items=reply.failed_items,
+            run_ms=reply.run_us // 1000,
+            then_start=slot.current,
+        )
         self.completed += 1
         if reply.failed_items:
             self._count_failed(reply.failed_items)
@@ -196,9 +208,9 @@ class Loop:
             slot.stop(SHUTDOWN_S)
             driver.stop()
         if driver.wants_to_write:
-            self._flush_later(slot, driver)
+            self._flush_later(driver)
 
-    def _flush_later(self, slot: Slot, driver: DriverProcess) -> None:
+    def _flush_later(self, driver: DriverProcess) -> None:
         def flush(_: int) -> None:
             driver.flush()
             if not driver.wants_to_write:
@@ -269,7 +281,9 @@ class Loop:
             self._log.note(f"driver {slot.number}: shutdown() did not return in {SHUTDOWN_S:g} s and was ended")
         elif not ready:
             limit = self._limits.init_timeout_s
-            self._init_failed(slot, {"kind": "init", "type": "Timeout", "message": f"init() did not return in {limit:g} s"})
+            self._init_failed(
+                slot, {"kind": "init", "type": "Timeout", "message": f"init() did not return in {limit:g} s"}
+            )
         elif mini_batch is not None:
             limit = self._limits.timeout_s
             message = f"run() did not return in {limit:g} s (retry_settings.timeout), so its process was killed"

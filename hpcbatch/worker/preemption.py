@@ -48,8 +48,10 @@ def requeue(task: SlurmTask) -> Callable[[], None]:
             asked.append(
                 subprocess.Popen(
                     ["timeout", "5", "scontrol", "requeue", "incomplete", task.requeue_id],
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                )  # fmt: skip
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
             )
 
     return ask

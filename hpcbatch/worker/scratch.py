@@ -55,7 +55,9 @@ def unpack_code(archive: Path, code: CodePart, target: Path, *, patience_s: floa
         for info in files.infolist():
             name = PurePosixPath(info.filename)
             if name.is_absolute() or ".." in name.parts or not name.parts:
-                raise FileDamaged(f"{archive} holds the unsafe path {info.filename!r}.", hint="Create the deployment again.")
+                raise FileDamaged(
+                    f"{archive} holds the unsafe path {info.filename!r}.", hint="Create the deployment again."
+                )
             path = target / name
             if info.is_dir():
                 path.mkdir(parents=True, exist_ok=True)
@@ -95,7 +97,9 @@ def place_model(model: ModelPart, target: Path, *, patience_s: float = STALE_VIE
 
 
 def with_patience(take: Callable[[], T], patience_s: float) -> T:
-    """*take()*, repeated while it finds nothing or damaged bytes: a stale view of a file server heals within minutes."""
+    """*take()*, repeated while it finds nothing or damaged bytes: a stale view of a file server heals within
+    minutes.
+    """
     end = time.monotonic() + patience_s
     pause_s = 0.2
     while True:

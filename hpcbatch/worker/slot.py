@@ -59,7 +59,9 @@ class Slot:
         self.deadline = time.monotonic() + shutdown_s
 
     def owner(self, marked: int | None) -> int | None:
-        """The mini-batch that printed a text: the *marked* one, else the first one that has no marker yet; None: init()."""
+        """The mini-batch that printed a text: the *marked* one, else the first one that has no marker yet; None:
+        init().
+        """
         if marked is not None:
             self._marked = marked
             return None if marked == INIT_MARK else marked

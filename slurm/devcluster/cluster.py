@@ -6,6 +6,7 @@ import json
 import os
 import random
 import socket
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -113,6 +114,7 @@ def build(folder: Path, options: Options) -> tuple[Cluster, dict[str, socket.soc
     write_private(folder / "slurmdbd.conf", slurmdbd_conf(cluster).encode())
     if not (folder / "munge.key").exists():
         write_private(folder / "munge.key", os.urandom(128))
+    (folder / "cgroup.conf").write_text(cgroup_conf(options))
     cluster.conf.write_text(slurm_conf(cluster))
     cluster.conf.chmod(0o644)
     return cluster, held
@@ -217,6 +219,16 @@ def private_settings(cluster: Cluster, host: str) -> dict[str, str]:
         values["AccountingStoragePort"] = str(cluster.ports["slurmdbd"])
         values["AccountingStoragePass"] = str(cluster.munge_socket)
     return values
+
+
+def cgroup_conf(options: Options) -> str:
+    """No cgroups unless an option asks for them: slurmd would insist on what a container does not have."""
+    if any("/cgroup" in setting for setting in options.settings):
+        return "CgroupPlugin=autodetect\n"
+    answer = subprocess.run(["/usr/sbin/slurmd", "-V"], capture_output=True, text=True, check=True).stdout
+    version = tuple(int(part) for part in answer.split()[-1].split(".")[:2])
+    # Older ones cannot switch it off, but their plugin for version 1 looks for nothing before it is used.
+    return f"CgroupPlugin={'disabled' if version >= (24, 5) else 'cgroup/v1'}\n"
 
 
 def slurmdbd_conf(cluster: Cluster) -> str:

@@ -40,8 +40,10 @@ def find_pid(cluster: Cluster, name: str) -> int | None:
         command = Path(f"/proc/{record['pid']}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    same = started_at(record["pid"]) == record["started"] and record["program"].encode() in command
-    return int(record["pid"]) if same else None
+    if started_at(record["pid"]) != record["started"]:
+        return None
+    # In the first moments of its program a process has no command line yet.
+    return int(record["pid"]) if not command or record["program"].encode() in command else None
 
 
 def running(cluster: Cluster) -> list[str]:

@@ -34,7 +34,9 @@ class RoundIds:
 
 
 def submit_round(job: JobDir, round_number: int, scheduler: Scheduler | None = None) -> RoundIds:
-    """Submit round *round_number*, or finish submitting it. On return its arrays may run and its merge waits for them."""
+    """Submit round *round_number*, or finish submitting it. On return its arrays may run and its merge waits for
+    them.
+    """
     if scheduler is None:
         from hpcbatch.scheduler.slurm import SlurmScheduler  # submitit is imported here alone
 

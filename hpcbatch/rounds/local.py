@@ -31,7 +31,7 @@ def start(job: JobDir) -> int:
     if living:
         return living
     process = subprocess.Popen(
-        [sys.executable, "-I", "-m", "hpcbatch.scheduler.local", str(job.root), job.sha256],
+        [sys.executable, "-I", "-m", "hpcbatch.rounds.local", str(job.root), job.sha256],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=job.root,
         env=travelling(), start_new_session=True,
     )  # fmt: skip
@@ -82,7 +82,9 @@ class Supervisor:
             while waiting and len(running) < self._job.record.compute.throttle:
                 group = waiting.popleft()
                 attempts[group] += 1
-                process = self._spawn("hpcbatch.worker", [str(round_number), str(group)], f"r{round_number}-g{group:05d}.out")
+                process = self._spawn(
+                    "hpcbatch.worker", [str(round_number), str(group)], f"r{round_number}-g{group:05d}.out"
+                )
                 running[process.pid] = (group, process)
             pid, status = os.wait()
             if pid not in running:
