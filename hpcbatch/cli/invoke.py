@@ -61,7 +61,20 @@ def wait(workspace: Workspace, name: str) -> Answer:
             f"End it:    hpcbatch job cancel -n {name}"
         )
         return Answer(None, INTERRUPTED)
-    return Answer(job, jobs.exit_code(job))
+    code = jobs.exit_code(job)
+    if code:
+        ended_badly(job)
+    return Answer(job, code)
+
+
+def ended_badly(job: dict[str, Any]) -> None:
+    """Say on stderr why a job did not complete: the reason, then the first failures with what the script said."""
+    from hpcbatch.cli.job_view import failure_lines
+
+    name = job["name"]
+    lines = [f"Job {name} ended as {job.get('status')}. {job.get('detail') or ''}".rstrip()]
+    lines += failure_lines(job.get("progress") or {})
+    render.error("\n".join([*lines, f"See more: hpcbatch job show -n {name}"]))
 
 
 def invoked_card(job: dict[str, Any]) -> Card:

@@ -44,7 +44,9 @@ def stream(call: Call) -> Answer:
         render.line(each)
     code = jobs.exit_code(job)
     if code:
-        render.error(f"Job {name} ended as {job.get('status')}.\nSee why: hpcbatch job show -n {name}")
+        render.error(
+            f"Job {name} ended as {job.get('status')}. {job.get('detail') or ''}\nSee why: hpcbatch job show -n {name}"
+        )
     return Answer(None, code)
 
 

@@ -38,8 +38,8 @@ def summary_lines(job: Mapping[str, Any]) -> list[str]:
     lines = ["", "Execution Summary", "=================", f"RunId: {job.get('name')}"]
     lines += [f"Web View: file://{job.get('job_directory')}", f"Status: {job.get('status')}"]
     lines += [f"Detail: {job['detail']}"] if job.get("detail") else []
-    lines += [f"Progress: {line}" for line in counts(job)]
     lines += failure_lines(progress)
+    lines += [f"Progress: {line}" for line in counts(job)]
     output = at(job, "progress.output.path")
     return [*lines, f"Output: {output}"] if output else lines
 

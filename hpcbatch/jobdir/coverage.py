@@ -80,8 +80,9 @@ class Coverage:
         return done - (self.mini_batches * mini_batch_size - items) if last_is_done else done
 
     def reports(self, limit: int = MAX_REPORTS) -> list[dict[str, Any]]:
-        """Why mini-batches failed for good: the first *limit* in input order, aborts first."""
-        found = [{**attempt.reason(record), "group": attempt.group} for attempt, record in self.aborts[:limit]]
+        """Why there is no result: tasks that gave up in init() first, then failed mini-batches in input order."""
+        gave_up = [{**attempt.reason(record), "group": attempt.group} for attempt, record in self.aborts[:limit]]
+        found = [report for report in gave_up if report.get("kind") != "error_threshold"]
         chosen = {r.mini_batch: (a, r) for a, r in reversed(self.failures) if self.states[r.mini_batch] == _FAILED}
         for number in sorted(chosen)[: limit - len(found)]:
             attempt, record = chosen[number]

@@ -142,7 +142,7 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
     for attempt, record in _aborts(coverage, current)[:1]:
         report = attempt.reason(record)
         text = str(report.get("message", "an array task gave up"))
-        return _fail(job, coverage, text if report.get("kind") == "error_threshold" else f"init() failed: {text}")
+        return _fail(job, coverage, f"init() failed: {text}" if report.get("kind") == "init" else text)
     missing = coverage.missing()
     count = sum(stop - start for start, stop in missing)
     if current + 1 >= MAX_ROUNDS:

@@ -15,6 +15,7 @@ from hpcbatch.operations.versions import (
     find_asset,
     list_assets,
     local_path,
+    located,
     named,
     not_found,
     show_of,
@@ -44,12 +45,14 @@ def create_model(
     """Copy a model file or folder into the workspace as the next (or the given) version of *name*."""
     flags = {"name": name, "version": version, "path": path, "type": type, **more}
     loaded = document_from(file, sets, flags, paths=("path",))
-    return register_model(ws, named(parse(Model, loaded), loaded), loaded.folder)
+    model = named(parse(Model, loaded), loaded)
+    with located(loaded):
+        return register_model(ws, model, loaded.folder)
 
 
 def register_model(ws: Workspace, model: Model, folder: Path) -> dict[str, Any]:
     """Register the parsed *model*, whose relative path starts at *folder*; without a name it is not listed anywhere."""
-    source = local_path(model.path, folder, field="model.path" if model.name is None else "path")
+    source = local_path(model.path, folder, field="path")
     if model.type == "mlflow_model" and not (source / "MLmodel").is_file():
         raise SpecError(
             f"{str(source)!r} holds no MLmodel file, so it is no mlflow_model.",
@@ -89,7 +92,9 @@ def create_environment(
 ) -> dict[str, Any]:
     """Register an environment; `python:` says which interpreter has it here."""
     loaded = document_from(file, sets, flags, paths=("python", "conda_file"))
-    return register_environment(ws, named(parse(Environment, loaded), loaded), loaded.folder)
+    environment = named(parse(Environment, loaded), loaded)
+    with located(loaded):
+        return register_environment(ws, environment, loaded.folder)
 
 
 def register_environment(ws: Workspace, environment: Environment, folder: Path) -> dict[str, Any]:
@@ -162,12 +167,8 @@ def create_data(
     data = named(parse(Data, loaded), loaded)
     path = data.path
     if "://" not in path or path.startswith("file://"):
-        source = local_path(path, loaded.folder, field="path")
-        if source.is_dir() != (data.type != "uri_file"):
-            other = "uri_folder" if source.is_dir() else "uri_file"
-            message = f"{str(source)!r} is not a {data.type}."
-            raise SpecError(message, hint=f"Use --type {other}.", field="type", found=data.type, allowed=other)
-        path = str(source)
+        with located(loaded):
+            path = str(_data_path(data, loaded.folder))
     return show_of(ws, add_version(ws, "data", data, {"type": data.type, "path": path}))
 
 
@@ -217,6 +218,15 @@ def delete_compute(ws: Workspace, name: str) -> None:
     """Forget the compute *name*. Jobs that run on it are not touched."""
     show_compute(ws, name)
     ws.registry.stream("computes", name).update(lambda before: None, "delete")
+
+
+def _data_path(data: Data, folder: Path) -> Path:
+    source = local_path(data.path, folder, field="path")
+    if source.is_dir() != (data.type != "uri_file"):
+        other = "uri_folder" if source.is_dir() else "uri_file"
+        message = f"{str(source)!r} is not a {data.type}."
+        raise SpecError(message, hint=f"Use --type {other}.", field="type", found=data.type, allowed=other)
+    return source
 
 
 def _show_compute(ws: Workspace, document: dict[str, Any]) -> dict[str, Any]:

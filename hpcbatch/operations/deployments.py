@@ -77,7 +77,10 @@ def update_deployment(
     removes: Sequence[str] = (),
     skip_script_validation: bool = False,
 ) -> dict[str, Any]:
-    """Change what *file* and *sets* say; everything else stays as it was, snapshots included."""
+    """Change what *file* and *sets* say; everything else stays as it was, snapshots included.
+
+    Raises Conflict if somebody else changed the deployment meanwhile.
+    """
     actual = endpoint_name(ws, endpoint)
     document = deployment_document(ws, actual, name)
     loaded = normalised(document_from(file, (), {}))
@@ -139,24 +142,28 @@ def _commit(
     endpoint = endpoint_name(ws, deployment.endpoint_name)
     with located(loaded):
         resolvers: dict[str, tuple[str, Callable[[], dict[str, Any] | None]]] = {
-            "model": ("model", lambda: _resolve_model(ws, deployment, loaded)),
             "code": ("code_configuration", lambda: _resolve_code(ws, deployment, loaded, validate=validate)),
             "environment": ("environment", lambda: _resolve_environment(ws, deployment, loaded)),
+            "model": ("model", lambda: _resolve_model(ws, deployment, loaded)),
         }
         resolved = {
             key: resolve() if key not in before or field in touched else before[key]
             for key, (field, resolve) in resolvers.items()
         }
         _check_together(resolved)
+        compute = parse_ref(deployment.compute, field="compute").name if deployment.compute else None
     spec = deployment.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     document = {
         "spec": _with_absolute_paths({**spec, "endpoint_name": endpoint}, loaded.folder),
         "settings": deployment.effective().model_dump(mode="json"),
-        "compute": parse_ref(deployment.compute, field="compute").name if deployment.compute else None,
+        "compute": compute,
         **resolved,
     }
     stream = ws.registry.stream(_KIND, endpoint, deployment.name)
-    stream.update(lambda _: document, "update" if before else "create")
+    if before:
+        stream.append(document, op="update", expected=before["revision"])
+    else:
+        stream.update(lambda _: document, "create")
     return show_deployment(ws, deployment.name, endpoint)
 
 
@@ -167,7 +174,8 @@ def _resolve_model(ws: Workspace, deployment: ModelBatchDeployment, loaded: Load
     if isinstance(given, str):
         found = find_asset(ws, "model", parse_ref(given, field="model"))
     else:
-        found = assets.register_model(ws, given, loaded.folder)
+        with located(loaded, "model"):
+            found = assets.register_model(ws, given, loaded.folder)
     return {key: found[key] for key in _MODEL_FIELDS}
 
 
@@ -194,7 +202,9 @@ def _resolve_environment(ws: Workspace, deployment: ModelBatchDeployment, loaded
     if isinstance(given, str):
         found = find_environment(ws, parse_ref(given, field="environment"))
     else:
-        found = {**assets.register_environment(ws, given, loaded.folder), "registered": given.name is not None}
+        with located(loaded, "environment"):
+            found = assets.register_environment(ws, given, loaded.folder)
+        found = {**found, "registered": given.name is not None}
     return {key: found.get(key) for key in _ENVIRONMENT_FIELDS}
 
 

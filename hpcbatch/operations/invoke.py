@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -274,7 +275,7 @@ def _draft(decided: _Decided) -> Draft:
         output_folder=_output_folder(request, settings, folder),
         request_sha256=decided.request_sha256,
         scoring=_scoring(resolved, settings),
-        compute=_compute(resolved, settings, throttle),
+        compute=_compute(resolved, settings, throttle, folder),
         model=ModelPart(**asdict(resolved.model)) if resolved.model else None,
         code=CodePart("code.zip", resolved.code.digest, resolved.code.scoring_script) if resolved.code else None,
         warnings=resolved.warnings,
@@ -285,6 +286,14 @@ def _draft(decided: _Decided) -> Draft:
 def _output_folder(request: InvokeRequest, settings: ResolvedSettings, folder: Path) -> str:
     if request.output_path is None:
         return str(folder / "out")
+    if "://" in request.output_path or request.output_path.startswith("azureml:"):
+        raise SpecError(
+            f"Output path {request.output_path!r} is not a folder of a filesystem that the cluster sees.",
+            hint="Give a folder: --output-path /shared/results/run-1",
+            field="output_path",
+            found=request.output_path,
+            allowed="a folder",
+        )
     target = Path(os.path.abspath(os.path.expanduser(request.output_path)))
     publish.make_directory(target, 0o755)
     if settings.output_file_name in scan.names(target):
@@ -308,12 +317,26 @@ def _scoring(resolved: ResolvedDeployment, settings: ResolvedSettings) -> Scorin
     )
 
 
-def _compute(resolved: ResolvedDeployment, settings: ResolvedSettings, throttle: int) -> ComputePart:
+def _compute(resolved: ResolvedDeployment, settings: ResolvedSettings, throttle: int, folder: Path) -> ComputePart:
     compute = resolved.compute
     slurm = dict(compute.slurm)
+    if compute.kind == "slurm":
+        _inert_for_sbatch(folder)
     if compute.kind == "slurm" and settings.max_concurrency_per_instance > 1:
         slurm.setdefault("cpus_per_task", settings.max_concurrency_per_instance)
     return ComputePart(compute.name, compute.kind, compute.tier, throttle, slurm)
+
+
+def _inert_for_sbatch(folder: Path) -> None:
+    """Refuse a job directory whose path sbatch, or its file name patterns (`%`), would read as something else."""
+    if not re.fullmatch(r"[A-Za-z0-9_./@+=:,-]+", str(folder)):
+        raise SpecError(
+            f"The job directory {str(folder)!r} has characters that sbatch does not take in a path.",
+            hint="Use a workspace whose path has letters, digits and ./_-@+=:, only: -w PATH",
+            field="workspace",
+            found=str(folder),
+            allowed="letters, digits and ./_-@+=:,",
+        )
 
 
 def _make_jobs_folder(ws: Workspace) -> None:

@@ -17,13 +17,15 @@ from hpcbatch.fs.own import replace_private
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.coverage import read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.jobdir.layout import MERGE_ID
 from hpcbatch.operations.invoke import submit
 from hpcbatch.operations.progress import Progress, ProgressReader
-from hpcbatch.operations.status import TERMINAL, describe, progress_of, status_of
+from hpcbatch.operations.status import TERMINAL, OneLook, describe, progress_of, status_of
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.planning.plan import cut, group_count
 from hpcbatch.records.plan import pack_plan
 from hpcbatch.rounds import local
+from hpcbatch.rounds.submission import recorded_ids
 
 OUTPUT = "score"
 _EXIT_CODES = {"Completed": 0, "NotResponding": 8, "NotStarted": 8}
@@ -61,10 +63,11 @@ def list_jobs(
 ) -> list[dict[str, Any]]:
     """The newest jobs first, those of *endpoint* and *deployment* if named."""
     found: list[dict[str, Any]] = []
+    queue = OneLook()
     jobs = sorted(_all_jobs(ws), key=lambda job: (job.record.created, job.record.name), reverse=True)
     for job in jobs:
         if endpoint in (None, job.record.endpoint) and deployment in (None, job.record.deployment):
-            found.append(describe(job))
+            found.append(describe(job, status_of(job, queue)))
             if len(found) >= max_results and not all_results:
                 break
     return found
@@ -177,13 +180,13 @@ def download_job(
     base = Path(os.path.abspath(os.path.expanduser(download_path)))
     copied = [_copy(source, base / "named-outputs" / OUTPUT / relative) for source, relative in _outputs(job)]
     if all:
-        logs = [
-            (job.paths.slurm / n, Path("artifacts") / "logs" / n)
-            for n in scan.names(job.paths.slurm)
-            if n.endswith(".out")
-        ]
+        logs = [(job.paths.slurm / n, Path("artifacts") / "logs" / n) for n in _log_names(job.paths.slurm)]
         copied += [_copy(source, base / relative) for source, relative in logs]
     return {"name": name, "status": status.word, "download_path": str(base), "files": copied}
+
+
+def _log_names(folder: Path) -> list[str]:
+    return [name for name in scan.names(folder) if name.endswith(".out")]
 
 
 def _outputs(job: JobDir) -> Iterator[tuple[Path, Path]]:
@@ -210,14 +213,15 @@ class _Logs:
 
     def __init__(self, job: JobDir) -> None:
         self._folder = job.paths.slurm
+        self._merges = {"merge.out"} | {
+            f"{slurm_job_id}_0_log.out" for name, slurm_job_id in recorded_ids(job).items() if name.endswith(MERGE_ID)
+        }
         self._at: dict[str, int] = {}
         self._last = ""
 
     def lines(self) -> Iterator[str]:
         """Whole lines that are new since the last call, each file's under its name."""
-        for name in scan.names(self._folder):
-            if not name.endswith(".out"):
-                continue
+        for name in sorted(_log_names(self._folder), key=lambda name: name in self._merges):
             with open(self._folder / name, "rb") as file:
                 file.seek(self._at.get(name, 0))
                 data = file.read(1 << 22)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ from hpcbatch.fs import probe, scan
 from hpcbatch.jobdir.coverage import Coverage, read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.rounds import local
+from hpcbatch.rounds.submission import recorded_ids
 from hpcbatch.scheduler.base import Entry, State
 
 # Azure ML's words; scripts compare `Completed` and `Failed` exactly.
@@ -26,12 +29,37 @@ class Status:
     slurm: tuple[Entry, ...] = ()
 
 
-def status_of(job: JobDir) -> Status:
-    """The state of *job*; at most one query to Slurm. A job that is in no queue and has no verdict is NotResponding."""
+Queue = Callable[[str], list[Entry]]
+
+
+class OneLook:
+    """The user's whole queue, asked for at most once: for lists of jobs."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] | None = None
+
+    def __call__(self, prefix: str) -> list[Entry]:
+        """The entries whose name begins with *prefix*. Raises SchedulerError."""
+        if self._entries is None:
+            self._entries = _ask_slurm("hb-")
+        return [entry for entry in self._entries if entry.name.startswith(prefix)]
+
+
+def _ask_slurm(prefix: str) -> list[Entry]:
+    from hpcbatch.scheduler import slurm_commands
+
+    return slurm_commands.queue(prefix)
+
+
+def status_of(job: JobDir, queue: Queue = _ask_slurm) -> Status:
+    """The state of *job*: its files, then the queue, then, for a job that left it without a verdict, accounting.
+
+    A job that is in no queue and has no verdict is NotResponding; it never counts as done.
+    """
     ended = _ended(job)
     if ended is not None:
         return ended
-    found = _local(job) if job.record.compute.kind == "local" else _slurm(job)
+    found = _local(job) if job.record.compute.kind == "local" else _slurm(job, queue)
     if found.word in ("NotResponding", "NotStarted", "Canceled"):
         return _ended(job) or found  # it may have ended between the two looks
     return found
@@ -116,11 +144,9 @@ def _local(job: JobDir) -> Status:
     return _stalled(job)
 
 
-def _slurm(job: JobDir) -> Status:
-    from hpcbatch.scheduler import slurm_commands
-
+def _slurm(job: JobDir, queue: Queue) -> Status:
     try:
-        entries = tuple(slurm_commands.queue(job.record.slurm_name))
+        entries = tuple(queue(job.record.slurm_name))
     except SchedulerError as error:
         return Status("Running", f"Slurm does not answer, so this is a guess from the job's files. {error.message}")
     live = [e for e in entries if e.state is not State.ENDED]
@@ -146,13 +172,17 @@ def _live(live: list[Entry], entries: tuple[Entry, ...]) -> Status:
 
 
 def _not_in_queue(job: JobDir) -> Status:
-    from hpcbatch.rounds.submission import recorded_ids
+    from hpcbatch.scheduler import slurm_commands
 
     if job.canceled():
         return Status("Canceled", "The job was canceled.")
-    if not recorded_ids(job):
+    ids = sorted(set(recorded_ids(job).values()))
+    if not ids:
         return Status("NotStarted", f"It was never submitted. Submit it: hpcbatch job resume --name {job.record.name}")
-    return _stalled(job)
+    states = slurm_commands.history(ids, job.record.created)
+    said = ", ".join(f"{count} x {state}" for state, count in Counter(states.values()).most_common())
+    found = _stalled(job)
+    return Status(found.word, f"{found.detail} Accounting says: {said}." if said else found.detail)
 
 
 def _stalled(job: JobDir) -> Status:

@@ -47,16 +47,19 @@ def document_from(
 
 
 @contextlib.contextmanager
-def located(loaded: Loaded) -> Iterator[None]:
-    """Give a SpecError about a field of *loaded* the file and the line of that field."""
+def located(loaded: Loaded, section: str = "") -> Iterator[None]:
+    """Give a SpecError about a field (of *section*) of *loaded* the file and the line of that field."""
     try:
         yield
     except SpecError as error:
         if error.fields.get("file") is None and error.fields.get("field"):
+            error.fields["field"] = f"{section}.{error.fields['field']}".lstrip(".")
             path = tuple(str(error.fields["field"]).split("."))
-            error.fields["file"] = loaded.file
-            if path not in loaded.overridden and path[:1] not in loaded.overridden:
-                error.fields["line"] = loaded.lines.get(path) or loaded.lines.get(path[:1])
+            around = [path[:length] for length in range(len(path), 0, -1)]
+            overridden = any(one in loaded.overridden for one in around)
+            error.fields["file"] = COMMAND_LINE if overridden else loaded.file
+            lines = (loaded.lines[one] for one in around if one in loaded.lines)
+            error.fields["line"] = None if overridden else next(lines, None)
         raise
 
 

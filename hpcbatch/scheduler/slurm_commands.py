@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 import subprocess
+import time
 from collections.abc import Sequence
 
 from hpcbatch.errors import SchedulerError
@@ -49,6 +51,7 @@ _TRANSIENT = re.compile(
     r"timed out|temporar|try again|Unable to contact|Connection refused|Zero Bytes|rate|busy|EAGAIN|not respond",
     re.IGNORECASE,
 )
+_NO_CLUSTER = re.compile(r"slurm\.conf|configless|resolve|DNS SRV|slurm_conf", re.IGNORECASE)
 _LIMIT = re.compile(r"QOSMax|AssocMax|MaxSubmit|violates accounting|policy", re.IGNORECASE)
 
 
@@ -56,17 +59,37 @@ def failure(what: str, text: str) -> SchedulerError:
     """The SchedulerError for a Slurm command that failed with *text*."""
     words = " ".join(text.split())[-600:] or "no message"
     transient = bool(_TRANSIENT.search(words)) and not _LIMIT.search(words)
-    hint = (
-        "Slurm is busy or unreachable; run the same command again later."
-        if transient
-        else "Check the compute's partition, account and limits: hpcbatch compute show --name COMPUTE"
-    )
+    if transient:
+        hint = "Slurm is busy or unreachable; run the same command again later."
+    elif _NO_CLUSTER.search(words):
+        hint = "No Slurm cluster answers here. Check SLURM_CONF (`scontrol ping`), or deploy to the local compute."
+    else:
+        hint = "Check the compute's partition, account and limits: hpcbatch compute show --name COMPUTE"
     return SchedulerError(f"Slurm refused: {words}", hint=hint, transient=transient, command=what)
 
 
 def queue(prefix: str) -> list[Entry]:
     """This user's entries whose job name begins with *prefix*."""
     return parse_queue(call(["squeue", "--me", "-h", "-o", _QUEUE_FORMAT]), prefix)
+
+
+def history(ids: Sequence[str], since: str) -> dict[str, str]:
+    """What accounting says of jobs that left the queue: Slurm job id to state; {} where there is no accounting.
+
+    *since* is UTC, ISO 8601; without a start sacct would search from the epoch on (sacct(1)).
+    """
+    start_s = calendar.timegm(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ")) - 60
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(start_s))
+    arguments = ["sacct", "-X", "-n", "-P", "-j", ",".join(ids), "-S", start, "-o", "JobID,State"]
+    try:
+        return parse_history(call(arguments))
+    except SchedulerError:  # accounting is optional on a Slurm site; the ledger has what matters
+        return {}
+
+
+def parse_history(text: str) -> dict[str, str]:
+    """Sacct's lines as Slurm job id to state; of a task that was requeued the last line counts."""
+    return {line.split("|")[0]: line.split("|")[1] for line in text.splitlines() if line.count("|") >= 1}
 
 
 def parse_queue(text: str, prefix: str) -> list[Entry]:

@@ -26,8 +26,8 @@ from hpcbatch.scoring.driver_process import DriverProcess, DriverSpec
 from hpcbatch.worker import preemption, scratch
 from hpcbatch.worker.environment import SlurmTask, driver_arguments, driver_environment, slurm_task
 from hpcbatch.worker.log import UserLog
-from hpcbatch.worker.loop import Abort, Limits, Loop, Work, give_up
-from hpcbatch.worker.recovery import MAX_CRASHED_STARTS, GroupState, read_group
+from hpcbatch.worker.loop import Abort, GiveWay, Limits, Loop, Work, give_up
+from hpcbatch.worker.recovery import MAX_BARREN_ATTEMPTS, MAX_CRASHED_STARTS, GroupState, read_group
 
 EXIT_DONE, EXIT_ABORTED, EXIT_IO, EXIT_FULL = 0, 70, 74, 75
 FENCE_CHECK_S = 30.0
@@ -99,6 +99,10 @@ def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
     writer = AttemptWriter(folder, job=job.record.uuid_bytes, group=task.group, epoch=epoch, about=about)
     log.note(f"group {task.group}, attempt {epoch} on {about['host']}: {left} mini-batches to do")
     try:
+        if state.barren >= MAX_BARREN_ATTEMPTS:
+            text = f"{state.barren} attempts in a row finished no mini-batch"
+            give_up(writer, {"kind": "no-progress", "type": "NoProgress", "message": text})
+            return EXIT_ABORTED
         return _score(_Attempt(job, task, plan, writer, slurm, log), state)
     finally:
         writer.close()
@@ -134,10 +138,15 @@ def _score(attempt: _Attempt, state: GroupState) -> int:
             log=log,
         )
         _listen(loop, writer, attempt.slurm, log)
-        loop.ticks.append(_fence(job, task, writer, log))
+        loop.ticks.append(_fence(job, task, writer))
         loop.run()
         writer.note(Kind.END, {"completed": loop.completed, "failed_items": loop.failed_items})
         writer.sync()
+    except GiveWay:
+        writer.note(Kind.FENCED)
+        writer.sync()
+        log.note("a later attempt of this group exists; giving way")
+        return EXIT_DONE
     except Abort as abort:
         give_up(writer, abort.report)
         log.note(f"ERROR: {abort.report['message']}")
@@ -218,7 +227,10 @@ def _listen(loop: Loop, writer: AttemptWriter, slurm: SlurmTask, log: UserLog) -
     ask = preemption.requeue(slurm)
 
     def on_signal(_: int) -> None:
-        if signals.take() & {signal.SIGTERM, signal.SIGUSR2} and not writer.sync_each:
+        came = signals.take()
+        # SIGUSR2 comes shortly before the time limit, with a short limit at the very start: then there is nothing to
+        # gain by beginning again.
+        if (signal.SIGTERM in came or (signal.SIGUSR2 in came and loop.completed)) and not writer.sync_each:
             writer.note(Kind.RELEASE)
             writer.sync()
             writer.sync_each = True
@@ -228,7 +240,7 @@ def _listen(loop: Loop, writer: AttemptWriter, slurm: SlurmTask, log: UserLog) -
     loop.watch(signals.read_fd, on_signal)
 
 
-def _fence(job: JobDir, task: Task, writer: AttemptWriter, log: UserLog) -> Callable[[], None]:
+def _fence(job: JobDir, task: Task, writer: AttemptWriter) -> Callable[[], None]:
     """A check that ends this process when a later attempt exists. Economy only: the merge takes one result per
     mini-batch.
     """
@@ -240,10 +252,7 @@ def _fence(job: JobDir, task: Task, writer: AttemptWriter, log: UserLog) -> Call
             return
         checked[0] = time.monotonic()
         if any(attempt.epoch > writer.epoch for attempt in attempts_in(folder, task.round, task.group)):
-            writer.note(Kind.FENCED)
-            writer.sync()
-            log.note("a later attempt of this group exists; giving way")
-            os._exit(EXIT_DONE)
+            raise GiveWay
 
     return check
 

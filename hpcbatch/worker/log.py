@@ -10,7 +10,8 @@ from typing import Any
 class UserLog:
     """Writes to one file descriptor, line by line.
 
-    `[mb 17] text` was printed to stdout and `[mb 17!] text` to stderr while mini-batch 17 ran; `[init]` during init();
+    `[mb 17] text` was printed to stdout and `[mb 17!] text` to stderr while mini-batch 17 ran; `[init]` and
+    `[shutdown]` likewise;
     `--` begins a line of hpcbatch itself.
     """
 
@@ -25,9 +26,8 @@ class UserLog:
             b"".join(b"-- %s %s\n" % (stamp.encode(), line.encode("utf-8", "replace")) for line in text.splitlines())
         )
 
-    def text(self, mini_batch: int | None, error: bool, data: bytes) -> None:
-        """Text that the user's code printed."""
-        who = "init" if mini_batch is None else f"mb {mini_batch}"
+    def text(self, who: str, error: bool, data: bytes) -> None:
+        """Text that the user's code printed; *who* is what printed it."""
         prefix = f"[{who}{'!' if error else ''}] ".encode()
         body = data.removesuffix(b"\n").replace(b"\n", b"\n" + prefix)
         self._write(prefix + body + b"\n")

@@ -41,6 +41,10 @@ class Work:
     failed_items: int
 
 
+class GiveWay(Exception):
+    """A later attempt of the same group exists."""
+
+
 class Abort(Exception):
     """The attempt cannot go on; the report says why."""
 
@@ -340,7 +344,8 @@ class Loop:
     def _note_text(self, slot: Slot, texts: list[Text]) -> None:
         for text in texts:
             owner = slot.owner(text.mini_batch)
-            self._log.text(owner, text.error, text.data)
+            outside = "shutdown" if slot.stopping else "init"
+            self._log.text(outside if owner is None else f"mb {owner}", text.error, text.data)
             if owner == slot.current:
                 slot.remember(text.error, text.data)
 

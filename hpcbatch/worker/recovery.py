@@ -10,6 +10,7 @@ from hpcbatch.jobdir.ledgers import AttemptFiles
 from hpcbatch.records.ledger import FLAG_FINAL, Kind
 
 MAX_CRASHED_STARTS = 3
+MAX_BARREN_ATTEMPTS = 20
 
 
 @dataclass
@@ -21,6 +22,7 @@ class GroupState:
     tries: Counter[int] = field(default_factory=Counter)  # failed tries of what is not done
     crashed_starts: Counter[int] = field(default_factory=Counter)  # started by a worker that died without a word
     last_epoch: int = 0
+    barren: int = 0  # the latest attempts in a row that finished nothing
 
 
 def read_group(attempts: Iterable[AttemptFiles], job: bytes) -> GroupState:
@@ -34,16 +36,19 @@ def read_group(attempts: Iterable[AttemptFiles], job: bytes) -> GroupState:
         state.last_epoch = max(state.last_epoch, attempt.epoch)
         records = list(attempt.scan(job))
         synced = max((r.seq for r in records if r.kind == Kind.SYNC), default=-1)
+        state.barren += 1
         started: set[int] = set()
         excused = False
         for record in records:
             if record.kind == Kind.START:
                 started.add(record.mini_batch)
             elif record.kind == Kind.COMMIT:
+                state.barren = 0
                 started.discard(record.mini_batch)
                 if record.seq < synced or attempt.payload(record) is not None:
                     _finish(state, record.mini_batch, record.failed_items)
             elif record.kind == Kind.FAIL:
+                state.barren = 0
                 started.discard(record.mini_batch)
                 if record.flags & FLAG_FINAL:
                     _finish(state, record.mini_batch, record.failed_items)

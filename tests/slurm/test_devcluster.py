@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.slurm.conftest import DevCluster
+    from tests.conftest import DevCluster
 
     More = Callable[..., DevCluster]
     Eventually = Callable[..., None]

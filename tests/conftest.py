@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "slurm" / "devcluster" / "devcluster"
+SCRIPT = Path(__file__).parents[1] / "slurm" / "devcluster" / "devcluster"
 
 
 @dataclass(frozen=True)
