@@ -2,6 +2,7 @@
 
 job.json  manifest.bin  code.zip         sealed before anything is submitted
 rounds/r<k>/plan.bin                     the plan of round k
+rounds/r<k>/suspects.json                of a repair round: mini-batches that workers died of
 rounds/r<k>/{INTENT,array-<w>.json,merge.json,local.json,OWNER-<w>}
 g/r<k>.<group // 1000>/<group>/e<epoch>-<nonce>[-k<n>].{seg,led}
 merge/PLAN.<n>   INCOMPLETE.<n>.json     the frozen merge plans; what was missing
@@ -19,6 +20,7 @@ from pathlib import Path
 
 JOB, MANIFEST, CODE, CANCELED = "job.json", "manifest.bin", "code.zip", "CANCELED.json"
 PLAN, INTENT, MERGE_ID, LOCAL = "plan.bin", "INTENT", "merge.json", "local.json"
+SUSPECTS = "suspects.json"
 SUCCESS = "_SUCCESS.json"
 SEGMENT, LEDGER = ".seg", ".led"
 _ATTEMPT = re.compile(r"e(\d{4,})-([0-9a-f]{32})(?:-k(\d+))?\.led\Z", re.ASCII)

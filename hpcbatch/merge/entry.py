@@ -13,7 +13,7 @@ from typing import Any
 from hpcbatch.errors import HpcBatchError
 from hpcbatch.fs import probe, scan
 from hpcbatch.fs.publish import create_once, filesystem_error
-from hpcbatch.jobdir import jobdir, layout
+from hpcbatch.jobdir import jobdir, layout, repair
 from hpcbatch.jobdir.coverage import Coverage, Rejected, read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import AttemptFiles
@@ -25,7 +25,7 @@ from hpcbatch.records.merge_plan import MergePlan, parse_merge_plan
 from hpcbatch.records.plan import pack_plan
 
 EXIT_PUBLISHED, EXIT_FAILED, EXIT_INCOMPLETE, EXIT_IO, EXIT_FULL = 0, 5, 8, 74, 75
-MAX_ROUNDS = 4
+MAX_ROUNDS, MAX_BARREN_ROUNDS = 20, 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,16 +145,27 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
         return _fail(job, coverage, f"init() failed: {text}" if report.get("kind") == "init" else text)
     missing = coverage.missing()
     count = sum(stop - start for start, stop in missing)
-    if current + 1 >= MAX_ROUNDS:
+    deaths = repair.crashed_starts(job)
+    news = [count, deaths.total()]
+    if current + 1 >= MAX_ROUNDS or _barren_rounds(job, current, news) >= MAX_BARREN_ROUNDS:
         shown = ", ".join(f"{a}-{b - 1}" if b - a > 1 else f"{a}" for a, b in missing[:5])
-        return _fail(job, coverage, f"{count} mini-batches have no result after {MAX_ROUNDS} rounds: {shown}")
+        return _fail(job, coverage, f"{count} mini-batches have no result after {current + 1} rounds: {shown}")
     groups = group_count(count, at_once=job.record.compute.throttle)
-    jobdir.add_plan(job, current + 1, pack_plan(current + 1, cut(missing, groups)))
+    repair.plan_repair(job, current + 1, pack_plan(current + 1, cut(missing, groups)), deaths)
     jobdir.publish_document(
         job.paths.merge / f"INCOMPLETE.{current}.json",
-        {"round": current, "missing": [list(r) for r in missing[:1000]], "mini_batches_missing": count},
+        {"round": current, "missing": [list(r) for r in missing[:1000]], "mini_batches_missing": count, "news": news},
     )
     return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; round {current + 1} will run them"
+
+
+def _barren_rounds(job: JobDir, current: int, news: list[int]) -> int:
+    """How many rounds in a row finished nothing, and saw no worker die: *news* is what it was before them."""
+    for number in range(current, 0, -1):
+        before = job.document(job.paths.merge / f"INCOMPLETE.{number - 1}.json") or {}
+        if before.get("news") != news:
+            return current - number
+    return current + (news == [job.record.mini_batches, 0])
 
 
 def _submit_next(job: JobDir) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from hpcbatch.errors import Conflict, NotFound, SpecError
 from hpcbatch.fs import publish, scan
 from hpcbatch.fs.own import replace_private
-from hpcbatch.jobdir import jobdir
+from hpcbatch.jobdir import jobdir, repair
 from hpcbatch.jobdir.coverage import read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.layout import MERGE_ID
@@ -113,7 +113,7 @@ def resume_job(ws: Workspace, name: str) -> dict[str, Any]:
         count = sum(stop - start for start, stop in missing)
         number = job.rounds()[-1] + 1
         groups = group_count(count, at_once=job.record.compute.throttle) if count else 0
-        jobdir.add_plan(job, number, pack_plan(number, cut(missing, groups)))
+        repair.plan_repair(job, number, pack_plan(number, cut(missing, groups)), repair.crashed_starts(job))
     submit(job, job.rounds()[-1])
     return describe(job)
 

@@ -33,7 +33,6 @@ SCHEMA = "hpcbatch.registry/1"
 MAX_REVISIONS = 100_000
 MAX_REVISION_BYTES = 8 << 20
 _ATTEMPTS = 100
-_UNREADABLE = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR)
 _FILE = re.compile(r"r([0-9]{8})\.json\Z")
 _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}\Z")
 _log = logging.getLogger(__name__)
@@ -164,8 +163,7 @@ class Stream:
             _log.warning("Passing over a damaged revision of %s: %s", self.name, str(error).splitlines()[0])
             return None
         except FilesystemError as error:
-            if error.fields.get("errno") in _UNREADABLE:
-                _log.warning("Passing over a revision of %s that cannot be read: %s", self.name, error.message)
+            if error.fields.get("errno") == errno.ENOENT:  # cleaned away since it was listed
                 return None
             raise
 

@@ -107,7 +107,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line else f"{COMMAND_LINE}: " if self.file == COMMAND_LINE else ""
-        return f"{where}{self.message}" + (f" {self.hint}" if self.hint else "")
+        return f"{where}{self.message} {self.hint or _allowed_text(self)}".rstrip()
 
 
 def parse(model: type[D], source: Loaded | Mapping[str, Any], *, file: str | None = None) -> D:
@@ -189,7 +189,7 @@ def _explain(error: ErrorDetails, model: type[Document], path: FieldPath, found:
         elsewhere = [".".join(one) for one in _all_fields(model) if one[-1] == path[-1]]
         return "unknown field.", ", ".join(fields), _guess(elsewhere or _near(str(path[-1]), fields))
     if kind == "missing":
-        return "is required, and not there.", "a value", ""
+        return "is required, and not there.", None, ""
     if kind == "hpcbatch":
         return f"{context['message']}.", str(context["allowed"]), ""
     if kind == "literal_error":

@@ -15,7 +15,7 @@ from typing import Any
 from hpcbatch import __version__
 from hpcbatch.errors import HpcBatchError
 from hpcbatch.fs.publish import filesystem_error, make_directory, remove_tree
-from hpcbatch.jobdir import jobdir
+from hpcbatch.jobdir import jobdir, repair
 from hpcbatch.jobdir.attempt import AttemptWriter
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import attempts_in
@@ -90,6 +90,8 @@ def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
     folder = job.paths.group(task.round, task.group)
     make_directory(folder)
     state = read_group(attempts_in(folder, task.round, task.group), job.record.uuid_bytes)
+    earlier = repair.suspects_of(job, task.round)
+    state.crashed_starts.update({n: earlier[n] for n in plan.mini_batches(task.group) if n in earlier})
     left = sum(mini_batch not in state.done for mini_batch in plan.mini_batches(task.group))
     if not left:
         log.note(f"group {task.group}: every mini-batch is done")

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -73,12 +74,12 @@ def test_the_mini_batches_of_a_group_come_in_order() -> None:
 
 
 @pytest.mark.parametrize(("parse", "packed"), [(parse_manifest, MANIFEST), (parse_plan, PLAN)])
-def test_every_truncation_of_header_and_index_is_damage(parse: object, packed: bytes) -> None:
+def test_every_truncation_of_header_and_index_is_damage(parse: Any, packed: bytes) -> None:
     """Never a shorter plan; the manifest's own digest tells whether the names at its end are whole."""
     indexed = len(packed) - (len(b"a\0b" + b"c") if packed is MANIFEST else 0)
     for length in range(indexed):
         with pytest.raises(FileDamaged, match="invoke|job directory"):
-            parse(packed[:length])  # type: ignore[operator]
+            parse(packed[:length])
 
 
 @pytest.mark.parametrize("parse", [parse_manifest, parse_plan])
@@ -87,11 +88,11 @@ def test_every_truncation_of_header_and_index_is_damage(parse: object, packed: b
                b'{"round":0,"groups":-5,"ranges":1}', b'{"root":1,"items":0,"mini_batch_size":1,"mini_batches":0}',
                b'{"root":"\xe2\x82\xac","items":0,"mini_batch_size":1,"mini_batches":0}'],
 )  # fmt: skip
-def test_a_header_that_makes_no_sense_is_damage(parse: object, header: bytes) -> None:
+def test_a_header_that_makes_no_sense_is_damage(parse: Any, header: bytes) -> None:
     """Whatever is written there, the reader is told in one sentence."""
     magic = MANIFEST[:4] if parse is parse_manifest else PLAN[:4]
     with pytest.raises(FileDamaged):
-        parse(magic + struct.pack("<I", len(header)) + header + bytes(64))  # type: ignore[operator]
+        parse(magic + struct.pack("<I", len(header)) + header + bytes(64))
 
 
 def test_one_kind_of_file_is_not_read_as_the_other() -> None:

@@ -189,6 +189,15 @@ def test_what_is_no_plain_file_neither_hangs_nor_hides_the_stream(stream: Stream
     assert stream.update(lambda before: {"n": 3}, "update").document == {"n": 3}
 
 
+def test_a_revision_that_was_cleaned_away_after_it_was_listed_is_passed_over(stream: Stream) -> None:
+    class Stale(Stream):
+        def _numbers(self) -> list[int]:
+            return [2, 1]
+
+    first = stream.append({"n": 1}, op="create", expected=0)
+    assert Stale(stream.folder, stream.name).latest() == first
+
+
 def test_a_stray_file_beside_the_streams_is_no_stream(stream: Stream, tmp_path: Path) -> None:
     stream.append({}, op="create", expected=0)
     (stream.folder.parent / "README").write_text("hello")

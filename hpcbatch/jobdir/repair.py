@@ -1,0 +1,52 @@
+"""A repair round: its plan, and which mini-batches earlier rounds suspect of killing the worker that runs them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from hpcbatch.fs import publish
+from hpcbatch.jobdir import jobdir, layout
+from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.jobdir.ledgers import AttemptFiles, all_attempts
+from hpcbatch.records.ledger import Kind
+
+_EXCUSES = (Kind.RELEASE, Kind.FENCED, Kind.END, Kind.ABORT)
+
+
+def crashed_starts(job: JobDir) -> Counter[int]:
+    """How often a worker, of any round, died without a word while it ran a mini-batch."""
+    found: Counter[int] = Counter()
+    for attempt in all_attempts(job.paths):
+        found.update(_running_at_death(job, attempt))
+    return found
+
+
+def plan_repair(job: JobDir, round_number: int, plan: bytes, suspects: Mapping[int, int]) -> None:
+    """Publish the plan of a repair round, and before it the `crashed_starts` that its workers go by.
+
+    The first writer's plan stands.
+    """
+    folder = job.paths.round(round_number)
+    publish.make_directory(folder)
+    document = {"crashed_starts": {str(mini_batch): count for mini_batch, count in sorted(suspects.items())}}
+    jobdir.publish_document(folder / layout.SUSPECTS, document)
+    jobdir.add_plan(job, round_number, plan)
+
+
+def suspects_of(job: JobDir, round_number: int) -> dict[int, int]:
+    """The `crashed_starts` that *round_number* was planned with."""
+    document = job.document(job.paths.round(round_number) / layout.SUSPECTS) or {}
+    return {int(mini_batch): int(count) for mini_batch, count in document.get("crashed_starts", {}).items()}
+
+
+def _running_at_death(job: JobDir, attempt: AttemptFiles) -> set[int]:
+    started: set[int] = set()
+    for record in attempt.scan(job.record.uuid_bytes):
+        if record.kind == Kind.START:
+            started.add(record.mini_batch)
+        elif record.kind in (Kind.COMMIT, Kind.FAIL):
+            started.discard(record.mini_batch)
+        elif record.kind in _EXCUSES:
+            return set()
+    return started

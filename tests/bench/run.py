@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Measure hpcbatch beside the floors of the peer benchmark, and its own parts, in one run on one machine.
+
+    tests/bench/run.py --peers DIR [W1 W2 W3]   hpcbatch, raw Slurm and the bare loop; DIR has the peers' bench.py
+    tests/bench/run.py parts                    merge, planning, listing, ledger, start times
+
+The machine should be idle: times are ratios to floors of the same round, but two processes on two processors leave no
+room for a third. A private cluster is started for W1 to W3 and ended afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+FLOORS = ("__init__.py", "__main__.py", "bare.py")
+
+
+def main() -> int:
+    """Run what was asked for and print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["parts"], help="W1, W2, W3, parts")
+    parser.add_argument("--peers", type=Path, help="the folder of the peers' bench.py")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--gib", type=float, default=4.0, help="size of the merge")
+    args = parser.parse_args()
+    workloads = [what for what in args.what if what.startswith("W")]
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        if workloads:
+            peers(Path(folder), args.peers, workloads, args.repeat)
+        if "parts" in args.what:
+            parts(Path(folder), args.gib, args.repeat)
+    return 0
+
+
+def peers(folder: Path, origin: Path, workloads: list[str], repeat: int) -> None:
+    """W1 to W3 with the floors `bare` and `raw` in every round."""
+    home = folder / "peers"
+    (home / "adapters").mkdir(parents=True)
+    shutil.copy(origin / "bench.py", home)
+    for name in FLOORS:
+        shutil.copy(origin / "adapters" / name, home / "adapters")
+    devcluster = ROOT / "slurm" / "devcluster" / "devcluster"
+    cluster = ["--dir", str(folder / "cluster")]
+    settings = ["SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=10000", "KillWait=2"]
+    up = subprocess.run(
+        [devcluster, "up", *cluster, "--set", *settings], check=True, capture_output=True, text=True
+    ).stdout
+    environment = os.environ | {
+        "SLURM_CONF": up.strip().partition("SLURM_CONF=")[2].strip("'\""),
+        "BENCH_ADAPTERS": str(HERE / "adapters"),
+        "HPCBATCH_BENCH_ITEMS": str(folder / "items"),
+    }
+    bench = [sys.executable, str(home / "bench.py"), "--shared", str(folder)]
+    results = ["--results", str(folder / "results.jsonl")]
+    (folder / "items").mkdir()
+    try:
+        make = "import bench, adapters.hpcbatch as h, sys; h.items(bench.Job(w := sys.argv[1], '', sys.argv[2], bench.WORKLOADS[w].n))"
+        for workload in workloads:
+            if workload != "W2":
+                subprocess.run(
+                    [sys.executable, "-c", make, workload, str(folder)], check=True, cwd=home, env=environment | {"PYTHONPATH": str(home)}
+                )
+        chosen = ["--adapters", "bare,raw,hpcbatch", "--workloads", ",".join(workloads), "--repeat", str(repeat)]
+        subprocess.run([*bench, "run", *chosen, *results], check=True, env=environment, stdout=sys.stderr)
+        subprocess.run([*bench, "report", *results], check=True, env=environment)
+    finally:
+        subprocess.run([devcluster, "down", *cluster, "--purge"], check=True, stdout=sys.stderr)
+
+
+def parts(folder: Path, gib: float, repeat: int) -> None:
+    """The pieces whose cost a job's size multiplies."""
+    rows = [*merge(folder, gib, repeat), *planning(folder), *listing(folder, repeat), *ledger(repeat), *starts(repeat)]
+    print("\n| what | measured | floor of the same run | ratio |\n|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def merge(folder: Path, gib: float, repeat: int) -> list[tuple[str, str, str, str]]:
+    """The merge of large segments against `cat`, each until the result is durable."""
+    job, digest, segments = big_job(folder / "merge", int(gib * 2**30))
+    out = folder / "cat.out"
+    walls: dict[str, list[float]] = {"cat": [], "merge": []}
+    for _ in range(repeat):
+        for name in walls:
+            os.sync()
+            begin = time.perf_counter()
+            if name == "cat":
+                with open(out, "wb") as file:
+                    subprocess.run(["cat", *segments], stdout=file, check=True)
+                    os.fsync(file.fileno())
+            else:
+                command = [sys.executable, "-I", "-m", "hpcbatch.merge", str(job), digest]
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            walls[name].append(time.perf_counter() - begin)
+            for path in (out, *(job / "out").iterdir(), *(job / "merge").iterdir()):
+                path.unlink(missing_ok=True)
+    mib = gib * 1024
+    rates = {name: mib / statistics.median(times) for name, times in walls.items()}
+    shutil.rmtree(folder / "merge")
+    ratio = statistics.median(cat / ours for cat, ours in zip(walls["cat"], walls["merge"], strict=True))
+    label = f"merge of {gib:g} GiB, every checksum checked, SHA-256 taken, to fsync"
+    return [(label, f"{rates['merge']:.0f} MiB/s", f"cat {rates['cat']:.0f} MiB/s", f"{ratio:.2f} of cat's speed")]
+
+
+def big_job(folder: Path, size_bytes: int) -> tuple[Path, str, list[str]]:
+    """A job whose groups are all scored: 16 groups, payloads of 1 MiB."""
+    from hpcbatch.ids import sha256
+    from hpcbatch.jobdir import jobdir
+    from hpcbatch.jobdir.attempt import AttemptWriter
+    from hpcbatch.planning.plan import cut
+    from hpcbatch.records.job import ComputePart, JobRecord, ScoringPart
+    from hpcbatch.records.ledger import Kind
+    from hpcbatch.records.plan import pack_manifest, pack_plan
+
+    count, groups = size_bytes >> 20, 16
+    manifest = pack_manifest([b"%08d" % i for i in range(count)], root="/", mini_batch_size=1)
+    scoring = ScoringPart("", "", "", 1, 1, -1, 3, 30.0, 60.0, "append_row", "rows.csv", "info", {})
+    record = JobRecord(
+        "bench", "0" * 32, "e", "d", 1, "", "", "", sha256(manifest), count, count, groups, "/", "uri_folder",
+        str(folder / "job" / "out"), "", scoring, ComputePart("local", "local", "dedicated", 1, {}),
+    )  # fmt: skip
+    jobdir.create(folder / "job", jobdir.Draft(record, manifest, pack_plan(0, cut([(0, count)], groups)), None))
+    job = jobdir.open_job(folder / "job")
+    block = os.urandom(1 << 19) * 2
+    segments = []
+    for group in range(groups):
+        at = job.paths.group(0, group)
+        at.mkdir(parents=True)
+        writer = AttemptWriter(at, job=record.uuid_bytes, group=group, epoch=1, about={})
+        for number in job.plan(0).mini_batches(group):
+            writer.commit(number, block, rows=1, failed_items=0, run_ms=0)
+        writer.note(Kind.END)
+        writer.sync()
+        writer.close()
+        segments.append(str(next(at.glob("*.seg"))))
+    return job.root, job.sha256, segments
+
+
+def planning(folder: Path) -> list[tuple[str, str, str, str]]:
+    """Cutting a million items into mini-batches and groups, in a process of its own."""
+    code = (
+        "import time; from hpcbatch.planning.plan import *; from hpcbatch.records.plan import *\n"
+        "names = [b'part-%07d/file-%09d.csv' % (i // 1000, i) for i in range(1_000_000)]; t = time.perf_counter()\n"
+        "m = pack_manifest(names, root='/data/', mini_batch_size=10); n = mini_batch_count(len(names), 10)\n"
+        "p = pack_plan(0, cut([(0, n)], 400)); print(time.perf_counter() - t)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=folder).stdout
+    peak_mib = max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+    return [("planning 1,000,000 items", f"{float(out):.2f} s, peak {peak_mib:.0f} MiB", "-", "-")]
+
+
+def listing(folder: Path, repeat: int) -> list[tuple[str, str, str, str]]:
+    """Listing 200,000 files in folders of 1,000 against a recursive os.scandir."""
+    from hpcbatch.dataio.inputs import list_items
+
+    base = folder / "files"
+    for first in range(0, 200_000, 1000):
+        sub = base / f"{first:07d}"
+        sub.mkdir(parents=True)
+        for i in range(first, first + 1000):
+            os.close(os.open(sub / f"{i:07d}.csv", os.O_CREAT | os.O_WRONLY))
+
+    def scan(path: Path | str) -> int:
+        with os.scandir(path) as entries:
+            return sum(scan(e.path) if e.is_dir(follow_symlinks=False) else 1 for e in entries)
+
+    assert scan(base) == len(list_items(str(base), "uri_folder").names) == 200_000
+    floor = timed(lambda: scan(base), repeat)
+    ours = timed(lambda: list_items(str(base), "uri_folder"), repeat)
+    shutil.rmtree(base)
+    return [("listing 200,000 files, sorted", f"{ours:.3f} s", f"os.scandir {floor:.3f} s", f"{ours / floor:.2f}")]
+
+
+def ledger(repeat: int) -> list[tuple[str, str, str, str]]:
+    """Reading records back, checksums checked."""
+    from hpcbatch.records.ledger import Chain, Kind, Scan
+
+    chain = Chain(b"j" * 16, 0, 1, b"n" * 16)
+    data = b"".join(chain.record(Kind.COMMIT, mini_batch=i, payload=b"x" * 100) for i in range(200_000))
+    took = timed(lambda: sum(1 for _ in Scan(data, b"j" * 16, b"n" * 16)), repeat)
+    return [("ledger scan", f"{200_000 / took:,.0f} records/s", "-", "-")]
+
+
+def starts(repeat: int) -> list[tuple[str, str, str, str]]:
+    """Start of the command and of what a thousand array tasks import at once."""
+
+    def start(*arguments: str) -> float:
+        return timed(lambda: subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL), 2 * repeat + 1)
+
+    floor = start(sys.executable, "-I", "-c", "pass")
+    program = str(Path(sys.executable).with_name("hpcbatch"))
+    rows = []
+    for label, command in (
+        ("hpcbatch --help", [program, "--help"]),
+        ("import of the worker", [sys.executable, "-I", "-c", "import hpcbatch.worker.entry"]),
+        ("import of the merge", [sys.executable, "-I", "-c", "import hpcbatch.merge.entry"]),
+    ):
+        took = start(*command)
+        rows.append((label, f"{took:.3f} s", f"python -c pass {floor:.3f} s", f"{took / floor:.1f}"))
+    return rows
+
+
+def timed(call: Callable[[], object], repeat: int) -> float:
+    """Median seconds of *call*."""
+    times = []
+    for _ in range(repeat):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
