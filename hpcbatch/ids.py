@@ -30,7 +30,7 @@ def is_job_name(text: str) -> bool:
 def canonical(document: Any) -> bytes:
     """The one JSON spelling of *document* that digests are taken of."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
-        "utf-8", "surrogateescape"
+        "utf-8", "backslashreplace"
     )
 
 

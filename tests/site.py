@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -72,6 +73,7 @@ class Site:
         self,
         script: str = ECHO,
         *,
+        name: str = "",
         python: str | Path = sys.executable,
         files: Mapping[str, str] | None = None,
         scoring_script: str = "score.py",
@@ -82,7 +84,7 @@ class Site:
         **settings: Any,
     ) -> str:
         """The name of a new deployment of *script*, with more code *files* and a folder `model` if wanted."""
-        name = self.fresh("d")
+        name = name or self.fresh("d")
         folder = self.folder / name
         for path, text in {scoring_script: script, **(files or {})}.items():
             _write(folder / "code" / path, text)
@@ -103,14 +105,15 @@ class Site:
         return name
 
     def data(self, count: int, names: Iterable[bytes] = (), *, prefix: str = "") -> Path:
-        """A folder of *count* files, each with its number in it, or of empty files of these *names*."""
+        """A folder of *count* files, each with its number in it, and of files that hold these *names* of theirs."""
         folder = self.folder / self.fresh("data")
         folder.mkdir()
         for number in range(count):
             _write(folder / f"{prefix}{number:05d}.txt", str(number))
         for name in names:
-            path = Path(str(folder), *Path(_decoded(name)).parts)
-            _write(path, "")
+            path = folder / os.fsdecode(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(name)
         return folder
 
     def request(self, deployment: str, data: Path, *, job_name: str = "", **more: Any) -> InvokeRequest:
@@ -176,7 +179,3 @@ def _document(path: Path, document: Mapping[str, Any]) -> Path:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-
-
-def _decoded(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")

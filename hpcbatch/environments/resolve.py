@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import SpecError
+from hpcbatch.fs.publish import explained
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,15 @@ def interpreter(path: str, where: str) -> str:
     """The absolute path of the interpreter *path*, or of the one in the prefix *path*.
 
     Symbolic links are kept: a venv is known by the name its interpreter is called by. Raises SpecError, which says
-    *where* the path is from.
+    *where* the path is from, and FilesystemError for a folder that this user may not enter.
     """
     expanded = Path(os.path.abspath(os.path.expanduser(path)))
-    tried = [expanded / "bin" / name for name in ("python", "python3")] if expanded.is_dir() else [expanded]
-    for one in tried:
-        if one.is_file() and os.access(one, os.X_OK):
-            return str(one)
-    reason = "is not executable" if tried[0].is_file() else "does not exist"
+    with explained(expanded):
+        tried = [expanded / "bin" / name for name in ("python", "python3")] if expanded.is_dir() else [expanded]
+        for one in tried:
+            if one.is_file() and os.access(one, os.X_OK):
+                return str(one)
+        reason = "is not executable" if tried[0].is_file() else "does not exist"
     raise SpecError(
         f"The interpreter {str(tried[0])!r} of {where} {reason}.",
         hint="Give the path of a Python interpreter, or of a venv or conda prefix that holds bin/python.",

@@ -61,6 +61,7 @@ def staged(folder: Path, mode: int = 0o600) -> Iterator[tuple[Path, io.FileIO]]:
     fd = create_exclusive(path, mode)
     try:
         with open(fd, "wb", buffering=0) as file:
+            os.fchmod(fd, mode)  # whatever the umask
             yield path, file
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -95,7 +96,7 @@ def create_once(path: Path, content: bytes, mode: int = 0o600) -> bool:
         first = link_once(temp, path)
         if first:
             os.unlink(temp)
-            fsync_directory(path.parent)
+        fsync_directory(path.parent)
         return first
 
 
@@ -176,8 +177,8 @@ def explained(path: Path | str) -> Iterator[None]:
 _HINTS = {
     errno.ENOSPC: "The filesystem is full. Free some space there (`df -h`, `df -i`), then run the same command again.",
     errno.EDQUOT: "Your quota is used up. Free some space (`quota -s`), then run the same command again.",
-    errno.EACCES: "You may not write there. Ask its owner for write permission, or choose another folder.",
-    errno.EPERM: "You may not write there. Ask its owner for write permission, or choose another folder.",
+    errno.EACCES: "You lack the permission (`ls -ld`). Ask its owner for it, or choose another place.",
+    errno.EPERM: "You lack the permission (`ls -ld`). Ask its owner for it, or choose another place.",
     errno.EROFS: "That filesystem is mounted read-only here. Choose another folder.",
     errno.ENOENT: "It does not exist. Check the path.",
     errno.ENOTDIR: "A part of the path is a file, not a folder. Check the path.",

@@ -3,7 +3,7 @@
 job.json  manifest.bin  code.zip         sealed before anything is submitted
 rounds/r<k>/plan.bin                     the plan of round k
 rounds/r<k>/suspects.json                of a repair round: mini-batches that workers died of
-rounds/r<k>/{INTENT,array-<w>.json,merge.json,local.json,OWNER-<w>}
+rounds/r<k>/{INTENT,array-<first group>.json,merge.json,local.json,OWNER-<first group>}
 g/r<k>.<group // 1000>/<group>/e<epoch>-<nonce>[-k<n>].{seg,led}
 merge/PLAN.<n>   INCOMPLETE.<n>.json     the frozen merge plans; what was missing
 out/<file>  _SUCCESS.json                the one published output and what it holds
@@ -84,3 +84,8 @@ def merge_plan_number(name: str) -> int:
     """The number in the name of a merge plan; 0 if it is none."""
     head, _, tail = name.partition(".")
     return int(tail) if head == "PLAN" and tail.isdecimal() else 0
+
+
+def array_name(first_group: int) -> str:
+    """The note of the array whose first task has group *first_group*: which Slurm job it is."""
+    return f"array-{first_group}.json"

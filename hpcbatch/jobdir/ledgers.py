@@ -11,9 +11,10 @@ from typing import Any
 
 from hpcbatch.fs import scan
 from hpcbatch.jobdir.layout import LEDGER, SEGMENT, Layout, attempt_stem, parse_attempt, parse_bucket
-from hpcbatch.records.ledger import Record, Scan, payload_matches
+from hpcbatch.records.ledger import RECORD_BYTES, Kind, Record, Scan, payload_matches
 
 MAX_LEDGER_BYTES = 16 << 30
+_KIND_AT = 4
 
 
 @dataclass(frozen=True, order=True)
@@ -82,6 +83,17 @@ def all_attempts(layout: Layout) -> Iterator[AttemptFiles]:
         for group in scan.names(layout.groups / bucket):
             if group.isdecimal():
                 yield from attempts_in(layout.groups / bucket / group, round_number, int(group))
+
+
+def has_ended(attempt: AttemptFiles) -> bool:
+    """Whether the ledger seems to end with END: a cheap look at its tail, for decisions that may be wrong."""
+    try:
+        with open(attempt.ledger, "rb") as file:
+            file.seek(-2 * RECORD_BYTES, os.SEEK_END)
+            tail = file.read()
+    except OSError:
+        return False
+    return Kind.END in (tail[_KIND_AT], tail[RECORD_BYTES + _KIND_AT]) if len(tail) == 2 * RECORD_BYTES else False
 
 
 def read_payload(segment: Path, record: Record) -> bytes | None:

@@ -25,16 +25,23 @@ from hpcbatch.records.merge_plan import MergePlan, parse_merge_plan
 from hpcbatch.records.plan import pack_plan
 
 EXIT_PUBLISHED, EXIT_FAILED, EXIT_INCOMPLETE, EXIT_IO, EXIT_FULL = 0, 5, 8, 74, 75
+EARLY_BYTES = 256 << 20
 MAX_ROUNDS, MAX_BARREN_ROUNDS = 20, 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """JOB_DIRECTORY SHA256: merge, print what came of it, exit with 0 published, 5 failed, 8 incomplete, 74/75 I/O."""
-    folder, digest = sys.argv[1:3] if argv is None else argv
+    """JOB_DIRECTORY SHA256 [ROUND | early]: merge, and print what came of it.
+
+    Exit codes: 0 published, 5 failed, 8 incomplete, 74 I/O error, 75 disk full. An `early` merge, by the last array
+    task that ended, publishes what is complete and small, and leaves everything else to the dependent job: always 0.
+    """
+    folder, digest, *more = sys.argv[1:] if argv is None else argv
     os.umask(0o077)
     try:
         job = jobdir.open_job(Path(folder), digest)
-        code, text = merge_job(job)
+        if more == ["early"]:
+            return merge_early(job)
+        code, text = merge_job(job, int(more[0]) if more else None)
         if code == EXIT_INCOMPLETE and job.record.compute.kind == "slurm":
             text = f"{text}\n-- {_submit_next(job)}"
             code = EXIT_PUBLISHED
@@ -44,12 +51,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HpcBatchError as error:
         code = EXIT_FULL if error.fields.get("errno") in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
         text = f"ERROR: {error}"
-    os.write(1, f"-- {text}\n".encode("utf-8", "replace"))
+    _say(text)
     return code
 
 
-def merge_job(job: JobDir) -> tuple[int, str]:
+def _say(text: str) -> None:
+    os.write(1, f"-- {text}\n".encode("utf-8", "replace"))
+
+
+def merge_early(job: JobDir) -> int:
+    """Publish if every mini-batch has a result and the output is small enough not to hold an array task up; 0."""
+    if job.verdict() is None and not job.canceled():
+        coverage = read_coverage(job)
+        if coverage.complete and sum(coverage.lengths) <= EARLY_BYTES:
+            _, text = _publish(job, coverage, job.rounds()[-1])
+            _say(text)
+    return EXIT_PUBLISHED
+
+
+def merge_job(job: JobDir, after_round: int | None = None) -> tuple[int, str]:
     """Publish the job's output and verdict if every mini-batch has a result; else plan what is missing.
+
+    *after_round* is the round that this merge was submitted with: when a later one is planned already, this is a merge
+    that runs again, and it plans nothing.
 
     Any number of these may run at once and die anywhere: the merge plan is frozen before the first byte is copied, the
     output gets its name by link(2), and what is there already is left alone.
@@ -59,8 +83,12 @@ def merge_job(job: JobDir) -> tuple[int, str]:
         return (EXIT_PUBLISHED if verdict["completed"] else EXIT_FAILED), "the job has its verdict already"
     if job.canceled():
         return _fail(job, read_coverage(job), "The job was canceled.", canceled=True)
-    current = job.rounds()[-1]  # looked up before the ledgers: merges that run at once plan one round, not one each
-    coverage = _wait_for_visibility(job, current)
+    # Looked up before the ledgers: merges that run at once plan one round, not one each.
+    current = job.rounds()[-1] if after_round is None else after_round
+    return _publish(job, _wait_for_visibility(job, current), current)
+
+
+def _publish(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str]:
     rejected: Rejected = frozenset()
     after = 0
     while coverage.complete:
@@ -145,6 +173,8 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
         return _fail(job, coverage, f"init() failed: {text}" if report.get("kind") == "init" else text)
     missing = coverage.missing()
     count = sum(stop - start for start, stop in missing)
+    if job.rounds()[-1] > current:
+        return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; a later round is planned already"
     deaths = repair.crashed_starts(job)
     news = [count, deaths.total()]
     if current + 1 >= MAX_ROUNDS or _barren_rounds(job, current, news) >= MAX_BARREN_ROUNDS:

@@ -10,6 +10,7 @@ from typing import Any
 from hpcbatch.environments.resolve import interpreter
 from hpcbatch.errors import SpecError
 from hpcbatch.operations.versions import (
+    Source,
     add_version,
     document_from,
     find_asset,
@@ -34,7 +35,7 @@ ANONYMOUS = "azureml_anonymous"
 def create_model(
     ws: Workspace,
     *,
-    file: Path | str | None = None,
+    file: Source | None = None,
     name: str | None = None,
     version: str | None = None,
     path: str | None = None,
@@ -88,7 +89,7 @@ def list_models(ws: Workspace, name: str | None = None) -> list[dict[str, Any]]:
 
 
 def create_environment(
-    ws: Workspace, *, file: Path | str | None = None, sets: Sequence[str] = (), **flags: Any
+    ws: Workspace, *, file: Source | None = None, sets: Sequence[str] = (), **flags: Any
 ) -> dict[str, Any]:
     """Register an environment; `python:` says which interpreter has it here."""
     loaded = document_from(file, sets, flags, paths=("python", "conda_file"))
@@ -159,9 +160,7 @@ def list_environment_maps(ws: Workspace) -> list[dict[str, Any]]:
     return [dict(one) for one in latest.document["maps"]] if latest and latest.document else []
 
 
-def create_data(
-    ws: Workspace, *, file: Path | str | None = None, sets: Sequence[str] = (), **flags: Any
-) -> dict[str, Any]:
+def create_data(ws: Workspace, *, file: Source | None = None, sets: Sequence[str] = (), **flags: Any) -> dict[str, Any]:
     """Register a named pointer to files. Nothing is copied."""
     loaded = document_from(file, sets, flags, paths=("path",))
     data = named(parse(Data, loaded), loaded)
@@ -185,7 +184,7 @@ def list_data(ws: Workspace, name: str | None = None) -> list[dict[str, Any]]:
 def create_compute(
     ws: Workspace,
     *,
-    file: Path | str | None = None,
+    file: Source | None = None,
     name: str | None = None,
     type: str | None = None,
     sets: Sequence[str] = (),

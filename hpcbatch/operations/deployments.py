@@ -18,7 +18,7 @@ from hpcbatch.operations.endpoints import (
     show_endpoint,
 )
 from hpcbatch.operations.scripts import check_script, find_script
-from hpcbatch.operations.versions import document_from, find_asset, local_path, located
+from hpcbatch.operations.versions import Source, document_from, find_asset, local_path, located
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.snapshots import code_file, put_code
 from hpcbatch.spec.deployment import ModelBatchDeployment, normalised, parse_deployment
@@ -34,7 +34,7 @@ _PATHS = {"model": ("path",), "code_configuration": ("code",), "environment": ("
 def create_deployment(
     ws: Workspace,
     *,
-    file: Path | str,
+    file: Source,
     name: str | None = None,
     endpoint: str | None = None,
     sets: Sequence[str] = (),
@@ -72,7 +72,7 @@ def update_deployment(
     name: str,
     endpoint: str,
     *,
-    file: Path | str | None = None,
+    file: Source | None = None,
     sets: Sequence[str] = (),
     removes: Sequence[str] = (),
     skip_script_validation: bool = False,

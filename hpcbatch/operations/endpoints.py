@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import Conflict, NotFound, SpecError
-from hpcbatch.operations.versions import document_from
+from hpcbatch.operations.versions import Source, document_from, read_source
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.store import Revision
-from hpcbatch.spec.base import parse
+from hpcbatch.spec.base import COMMAND_LINE, parse
 from hpcbatch.spec.endpoint import BatchEndpoint
-from hpcbatch.spec.yamlfile import Loaded, apply_sets, load, split_set
+from hpcbatch.spec.yamlfile import Loaded, apply_sets, split_set
 
 _KIND = "endpoints"
 
 
 def create_endpoint(
-    ws: Workspace, *, file: Path | str | None = None, name: str | None = None, sets: Sequence[str] = ()
+    ws: Workspace, *, file: Source | None = None, name: str | None = None, sets: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Make the endpoint, or overwrite this user's endpoint of that name; its default deployment stays unless given.
 
@@ -69,7 +69,7 @@ def update_endpoint(
     ws: Workspace,
     name: str,
     *,
-    file: Path | str | None = None,
+    file: Source | None = None,
     sets: Sequence[str] = (),
     adds: Sequence[str] = (),
     removes: Sequence[str] = (),
@@ -77,24 +77,24 @@ def update_endpoint(
 ) -> dict[str, Any]:
     """Change description, tags, properties or defaults; the rest stays. A new default deployment must exist."""
     actual = endpoint_name(ws, name)
-    given = load(file).data if file is not None else {}
+    given = read_source(file) if file is not None else Loaded({}, COMMAND_LINE, {}, Path.cwd())
     changes = [*sets, *adds, *_defaults(defaults)]
 
     def change(before: dict[str, Any] | None) -> dict[str, Any]:
         if before is None:
             raise _missing(ws, name)
-        merged = {**before, **{key: value for key, value in given.items() if key not in ("name", "$schema")}}
+        merged = {**before, **{key: value for key, value in given.data.items() if key not in ("name", "$schema")}}
         for path in removes:
             remove_field(merged, path)
         merged = apply_sets(merged, changes)
-        source = Loaded(merged, str(file or "the command line"), {}, Path.cwd())
+        source = Loaded(merged, given.file, {}, Path.cwd())
         document = _document(parse(BatchEndpoint, source))
         default = document["defaults"].get("deployment_name")
         if default and default != before.get("defaults", {}).get("deployment_name"):
             require_deployment(ws, actual, default)
         return document
 
-    if not (given or changes or removes):
+    if not (given.data or changes or removes):
         hint = f"hpcbatch batch-endpoint update --name {name} --set description=TEXT"
         raise SpecError("Nothing to change was given.", hint=hint)
     if any(split_set(text)[0] == ("name",) for text in changes):

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.dataio.inputs import Items, list_items
-from hpcbatch.errors import Conflict, SchedulerError, SpecError
+from hpcbatch.errors import Conflict, FileDamaged, SchedulerError, SpecError
 from hpcbatch.fs import publish, scan
 from hpcbatch.ids import canonical, is_job_name, new_job_name, sha256
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.jobdir import Draft, JobDir
-from hpcbatch.operations.resolve import ResolvedDeployment, ResolvedSettings, resolve_deployment
+from hpcbatch.operations.resolve import ResolvedCode, ResolvedDeployment, ResolvedSettings, resolve_deployment
 from hpcbatch.operations.status import Status, describe
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.planning.plan import cut, group_count, mini_batch_count
@@ -256,7 +256,7 @@ def _draft(decided: _Decided) -> Draft:
     throttle = min(settings.instance_count, resolved.compute.max_instances or settings.instance_count)
     groups = group_count(mini_batches, at_once=throttle, wanted=decided.wanted_groups)
     assert request.input is not None
-    code = scan.read_document(Path(resolved.code.path), 4 << 30) if resolved.code else None
+    code = _code(resolved.code) if resolved.code else None
     record = JobRecord(
         name=folder.name,
         uuid=secrets.token_hex(16),
@@ -281,6 +281,18 @@ def _draft(decided: _Decided) -> Draft:
         warnings=resolved.warnings,
     )
     return Draft(record, manifest, pack_plan(0, cut([(0, mini_batches)], groups)), code)
+
+
+def _code(code: ResolvedCode) -> bytes:
+    """The code snapshot. Raises FileDamaged if it is not what the deployment was created with."""
+    data = scan.read_document(Path(code.path), 4 << 30)
+    if sha256(data) != code.digest:
+        raise FileDamaged(
+            f"{code.path} is not the code that was registered.",
+            hint="Create the deployment again: hpcbatch batch-deployment create --file deployment.yml",
+            path=code.path,
+        )
+    return data
 
 
 def _output_folder(request: InvokeRequest, settings: ResolvedSettings, folder: Path) -> str:

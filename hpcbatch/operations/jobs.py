@@ -159,6 +159,14 @@ def stream_job(ws: Workspace, name: str, emit: Callable[[str], None], *, poll_s:
     return found
 
 
+def job_log(ws: Workspace, name: str) -> list[str]:
+    """The lines that array tasks and merges of the job have logged until now, each file's under its name."""
+    follower, found = _Logs(find_job(ws, name)), list[str]()
+    while lines := list(follower.lines()):
+        found += lines
+    return found
+
+
 def download_job(
     ws: Workspace, name: str, *, download_path: str = ".", output_name: str | None = None, all: bool = False
 ) -> dict[str, Any]:

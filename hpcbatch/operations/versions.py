@@ -27,16 +27,17 @@ _CREATE = {
     "compute": "hpcbatch compute create --name {name} --type slurm --set partition=PARTITION",
 }
 A = TypeVar("A", bound=Asset)
+Source = Path | str | Loaded
 
 
 def document_from(
-    file: Path | str | None, sets: Sequence[str], flags: Mapping[str, Any], *, paths: Sequence[str] = ()
+    file: Source | None, sets: Sequence[str], flags: Mapping[str, Any], *, paths: Sequence[str] = ()
 ) -> Loaded:
-    """The document in *file*, or an empty one, with `--set` and then the flags that are not None put in.
+    """The document (in) *file*, or an empty one, with `--set` and then the flags that are not None put in.
 
     Flags named in *paths* are relative to the current folder, everything else to the folder of the file.
     """
-    loaded = load(file) if file is not None else Loaded({}, COMMAND_LINE, {}, Path.cwd())
+    loaded = read_source(file) if file is not None else Loaded({}, COMMAND_LINE, {}, Path.cwd())
     loaded = loaded.with_sets(sets)
     given = {key: value for key, value in flags.items() if value is not None}
     for key in paths:
@@ -44,6 +45,11 @@ def document_from(
             given[key] = os.path.abspath(os.path.expanduser(given[key]))
     overridden = loaded.overridden | {(key,) for key in given}
     return replace(loaded, data={**loaded.data, **given}, overridden=overridden)
+
+
+def read_source(source: Source) -> Loaded:
+    """The document itself, or the one in the YAML file that *source* names."""
+    return source if isinstance(source, Loaded) else load(source)
 
 
 @contextlib.contextmanager

@@ -35,26 +35,36 @@ def start(job: JobDir) -> int:
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=job.root,
         env=travelling(), start_new_session=True,
     )  # fmt: skip
-    note_supervisor(job, process.pid)
-    return process.pid
+    return claim(job, process.pid)
 
 
 def supervisor(job: JobDir) -> int:
-    """The pid of a living supervisor of *job* on this machine; 0 if there is none."""
-    for name in scan.names(job.paths.rounds):
-        if name.startswith("local-"):
-            note = job.document(job.paths.rounds / name) or {}
-            if note.get("boot") == _boot() and _started(int(note["pid"])) == note.get("started"):
-                return int(note["pid"])
-    return 0
+    """The pid of the living supervisor of *job* on this machine; 0 if there is none."""
+    return _latest(job)[1]
 
 
-def note_supervisor(job: JobDir, pid: int) -> None:
-    """Record a supervisor so that any later process can find out whether it lives."""
-    started = _started(pid)
-    if started:
+def claim(job: JobDir, pid: int) -> int:
+    """Note process *pid* as the supervisor unless another one lives; the pid of the one that is.
+
+    Notes are numbered, and a number is taken only when the process of the one before is gone: so at most one lives.
+    """
+    while True:
+        number, living = _latest(job)
+        started = _started(pid)
+        if living or not started:
+            return living
         note: dict[str, Any] = {"pid": pid, "started": started, "boot": _boot(), "host": os.uname().nodename}
-        jobdir.publish_document(job.paths.rounds / f"local-{pid}-{started}.json", note)
+        if jobdir.publish_document(job.paths.rounds / f"local-{number + 1}.json", note):
+            return pid
+
+
+def _latest(job: JobDir) -> tuple[int, int]:
+    """The number of the newest note, and its pid if that process lives."""
+    numbers = [int(name[6:-5]) for name in scan.names(job.paths.rounds) if name.startswith("local-")]
+    number = max(numbers, default=0)
+    note = (job.document(job.paths.rounds / f"local-{number}.json") or {}) if number else {}
+    alive = note and note.get("boot") == _boot() and _started(int(note["pid"])) == note.get("started")
+    return number, int(note["pid"]) if alive else 0
 
 
 class Supervisor:
@@ -70,7 +80,7 @@ class Supervisor:
         while True:
             current = self._job.rounds()[-1]
             self._workers(current)
-            code = self._merge()
+            code = self._merge(current)
             if code != _INCOMPLETE or self._job.rounds()[-1] == current:
                 return code
 
@@ -95,10 +105,10 @@ class Supervisor:
                 time.sleep(min(5.0, 0.05 * 2 ** attempts[group]) if code > 0 else 0)
                 waiting.append(group)
 
-    def _merge(self) -> int:
+    def _merge(self, round_number: int) -> int:
         code = 1
         for _ in range(MAX_MERGE_TRIES):
-            code = self._spawn("hpcbatch.merge", [], "merge.out").wait()
+            code = self._spawn("hpcbatch.merge", [str(round_number)], "merge.out").wait()
             if code >= 0:
                 break
         return code
@@ -117,10 +127,11 @@ class Supervisor:
 
 
 def main() -> int:
-    """JOB_DIRECTORY SHA256: supervise until the end."""
+    """JOB_DIRECTORY SHA256: supervise until the end, unless another supervisor does."""
     folder, digest = sys.argv[1:3]
     os.umask(0o077)
-    return Supervisor(jobdir.open_job(Path(folder), digest)).run()
+    job = jobdir.open_job(Path(folder), digest)
+    return Supervisor(job).run() if claim(job, os.getpid()) == os.getpid() else 0
 
 
 def _boot() -> str:

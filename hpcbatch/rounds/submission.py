@@ -1,8 +1,10 @@
 """Submit one round of a job so that it runs once, whatever is killed or times out in between.
 
-INTENT is written, then held arrays are submitted under a name that only this round has, then the merge that waits for
-them; what exists is checked by name, and only then are the arrays released. A crash anywhere leaves held jobs, and
-calling this again goes on from the files. An sbatch that times out may have been accepted: the name decides.
+INTENT is written, then the arrays are submitted under names that only this round has, then the merge that waits for
+them, and each id is noted. An sbatch that times out may have been accepted: the name decides. Calling this again goes
+on
+from the notes and, for what has none, from the queue. A second try after a doubtful one is submitted held, so that the
+later of two can be ended before it runs.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ from hpcbatch.planning.plan import windows
 from hpcbatch.scheduler.base import Entry, Request, Scheduler, State
 
 DOUBT_S = 12.0  # how long a submission that may have been accepted is looked for
-SUBMIT_TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,12 @@ def submit_round(job: JobDir, round_number: int, scheduler: Scheduler | None = N
     limit = int(job.record.compute.slurm.get("max_array_tasks") or 0) or sys.maxsize
     if groups > 1:
         limit = min(limit, scheduler.array_limit())
-    seen = scheduler.queue(round_name(job, round_number)) if resumed else []
+    submission = _Submission(scheduler, scheduler.queue(round_name(job, round_number)) if resumed else [])
     arrays: list[str] = []
     for number, (start, stop) in enumerate(windows(groups, limit)):
         request = _array(job, round_number, number, start, stop, after=arrays[-1:])
-        arrays.append(_once(scheduler, request, folder / f"array-{number}.json", seen))
-    merge = _once(scheduler, _merge(job, round_number, arrays), folder / layout.MERGE_ID, seen)
-    queued = scheduler.queue(round_name(job, round_number))
-    _cancel_strangers(scheduler, queued, {*arrays, merge})
-    if held := sorted({e.array_job_id for e in queued if e.state is State.HELD and e.array_job_id in arrays}):
-        scheduler.release(held)
-    return RoundIds(tuple(arrays), merge)
+        arrays.append(submission.once(request, folder / layout.array_name(start)))
+    return RoundIds(tuple(arrays), submission.once(_merge(job, round_number, arrays), folder / layout.MERGE_ID))
 
 
 def round_name(job: JobDir, round_number: int) -> str:
@@ -76,55 +72,73 @@ def recorded_ids(job: JobDir) -> dict[str, str]:
     return found
 
 
-def _once(scheduler: Scheduler, request: Request, note: Path, seen: list[Entry]) -> str:
-    """The id of the one submission under *request*'s name: noted, found in the queue, or made now."""
-    if note.name in scan.names(note.parent):
-        return str(json.loads(scan.read_document(note))["slurm_job_id"])
-    found = _named(seen, request.name) or _submit(scheduler, request)
-    jobdir.publish_document(note, {"slurm_job_id": found, "name": request.name})
-    return found
+class _Submission:
+    """Submits what has no note yet and is not in the queue as it was *seen*."""
 
+    def __init__(self, scheduler: Scheduler, seen: list[Entry]) -> None:
+        self._scheduler = scheduler
+        self._seen = seen
 
-def _submit(scheduler: Scheduler, request: Request) -> str:
-    """Submit; when in doubt look for the name before trying once more."""
-    for attempt in range(SUBMIT_TRIES):
+    def once(self, request: Request, note: Path) -> str:
+        """The id of the one submission under *request*'s name: noted, found in the queue, or made now."""
+        if note.name in scan.names(note.parent):
+            return _noted(note)
+        found = self._settle(request.name, self._seen) or self._submit(request)
+        if jobdir.publish_document(note, {"slurm_job_id": found, "name": request.name}):
+            return found
+        # Somebody submitted the same round at the same time and was first: theirs counts.
+        theirs = _noted(note)
+        if theirs != found:
+            self._scheduler.cancel([found])
+        return theirs
+
+    def _submit(self, request: Request) -> str:
+        """Submit; when in doubt look for the name, and only then try once more, held."""
         try:
-            return scheduler.submit(request)
+            return self._scheduler.submit(request)
         except SchedulerError as error:
             if not error.fields.get("transient"):
                 raise
-            found = _look_for(scheduler, request.name)
-            if found:
-                return found
-            if attempt + 1 == SUBMIT_TRIES:
-                raise
-    raise AssertionError("unreachable")  # pragma: no cover
+        if found := self._look_for(request.name):
+            return found
+        self._scheduler.submit(replace(request, hold=True))
+        settled = self._settle(request.name, self._scheduler.queue(request.name))
+        if not settled:
+            raise SchedulerError(
+                f"Slurm accepted {request.name} and does not know it any more.",
+                hint="Run the same command again.",
+                transient=True,
+            )
+        return settled
 
+    def _look_for(self, name: str) -> str:
+        end = time.monotonic() + DOUBT_S
+        while True:
+            try:
+                if found := self._settle(name, self._scheduler.queue(name)):
+                    return found
+            except SchedulerError:  # the controller is what is slow; asked again until the time is over
+                pass
+            if time.monotonic() > end:
+                return ""
+            time.sleep(1.0)
 
-def _look_for(scheduler: Scheduler, name: str) -> str:
-    end = time.monotonic() + DOUBT_S
-    while True:
-        try:
-            if found := _named(scheduler.queue(name), name):
-                return found
-        except SchedulerError:  # the controller is what is slow; asked again until the time is over
-            pass
-        if time.monotonic() > end:
+    def _settle(self, name: str, entries: list[Entry]) -> str:
+        """The oldest job of that very name, let go if it is held; the later ones are ended. "" if there is none."""
+        mine = [e for e in entries if e.name == name and e.array_job_id.isdigit() and e.state is not State.ENDED]
+        ids = sorted({int(e.array_job_id) for e in mine})
+        if not ids:
             return ""
-        time.sleep(1.0)
+        if ids[1:]:
+            self._scheduler.cancel([str(later) for later in ids[1:]])
+        oldest = str(ids[0])
+        if any(e.array_job_id == oldest and e.state is State.HELD for e in mine):
+            self._scheduler.release([oldest])
+        return oldest
 
 
-def _named(entries: list[Entry], name: str) -> str:
-    """The oldest job of that very name; "" if there is none."""
-    ids = sorted({int(e.array_job_id) for e in entries if e.name == name and e.array_job_id.isdigit()})
-    return str(ids[0]) if ids else ""
-
-
-def _cancel_strangers(scheduler: Scheduler, queued: list[Entry], ours: set[str]) -> None:
-    """End late duplicates: the round's name with an id that the round did not choose, still held."""
-    strangers = sorted({e.array_job_id for e in queued if e.array_job_id not in ours and e.state is State.HELD})
-    if strangers:
-        scheduler.cancel(strangers)
+def _noted(note: Path) -> str:
+    return str(json.loads(scan.read_document(note))["slurm_job_id"])
 
 
 def _array(job: JobDir, round_number: int, number: int, start: int, stop: int, *, after: list[str]) -> Request:
@@ -135,7 +149,7 @@ def _array(job: JobDir, round_number: int, number: int, start: int, stop: int, *
     command = [sys.executable, "-I", "-m", "hpcbatch.worker", str(job.root), job.sha256, str(round_number), str(start)]
     return Request(
         name=f"{round_name(job, round_number)}w{number}", command=command, folder=job.paths.slurm, slurm=slurm,
-        count=stop - start, throttle=compute.throttle, after=after, hold=True,
+        count=stop - start, throttle=compute.throttle, after=after, srun=compute.tier == "low_priority",
     )  # fmt: skip
 
 
@@ -146,6 +160,6 @@ def _merge(job: JobDir, round_number: int, arrays: list[str]) -> Request:
         keep |= {key: slurm[key] for key in ("partition", "qos") if slurm.get(key) is not None}
     return Request(
         name=f"{round_name(job, round_number)}m",
-        command=[sys.executable, "-I", "-m", "hpcbatch.merge", str(job.root), job.sha256],
+        command=[sys.executable, "-I", "-m", "hpcbatch.merge", str(job.root), job.sha256, str(round_number)],
         folder=job.paths.slurm, slurm=keep | dict(slurm.get("merge") or {}), after=arrays, srun=False,
     )  # fmt: skip

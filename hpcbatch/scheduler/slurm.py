@@ -47,7 +47,7 @@ class SlurmScheduler:
         words = io.StringIO()
         try:
             with contextlib.redirect_stderr(words):
-                job = executor._submit_command(shlex.join(request.command))  # noqa: SLF001  # ADR 0002
+                job = executor._submit_command(_command(request))  # noqa: SLF001  # ADR 0002
         except submitit.core.utils.FailedJobError as error:
             said = words.getvalue() or str(error)
             raise slurm_commands.failure("sbatch", said or "sbatch did not answer in time: timed out") from error
@@ -73,6 +73,14 @@ class SlurmScheduler:
     def array_limit(self) -> int:
         """See Scheduler.array_limit."""
         return slurm_commands.array_limit(slurm_commands.call(["scontrol", "show", "config"]))
+
+
+def _command(request: Request) -> str:
+    """The command for a shell. Without srun it takes the place of the batch script's shell: Slurm signals the direct
+    child of slurmstepd only, and a shell in between would die of SIGTERM and take the command with it.
+    """
+    words = shlex.join(request.command)
+    return words if request.srun else f"exec {words}"
 
 
 def _parameters(request: Request) -> dict[str, Any]:

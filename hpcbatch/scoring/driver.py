@@ -10,12 +10,13 @@ Frames both ways: 4 bytes of operation, u32 length of meta, u64 length of payloa
           with NUL between them             or  FAIL  meta JSON {kind, type, message, traceback, ...}
     STOP                                    ->  (shutdown() runs) BYE_
 
-What the script prints goes to file descriptors 1 and 2; after a mini-batch that printed, a marker
-"\0hb:<mini-batch>\0" follows there, so that whoever reads them knows to which mini-batch the text belongs.
+What the script prints goes to file descriptors 1 and 2, for a mini-batch that prints between the markers
+"\0hb:<mini-batch>\0" and "\0hb:\0", so that whoever reads them knows to which mini-batch the text belongs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -43,11 +44,12 @@ class WrongReturnType(TypeError):
 
 
 class _Marked(io.RawIOBase):
-    """A raw stream that remembers whether anything was written since the last marker."""
+    """A raw stream that puts a marker before the first text of each mini-batch and, when told so, after the last."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.dirty = False
+        self.mini_batch = INIT_MARK
+        self.open = False
 
     def writable(self) -> bool:
         return True
@@ -59,12 +61,23 @@ class _Marked(io.RawIOBase):
         return False
 
     def write(self, data: Any) -> int:
-        self.dirty = True
         view = memoryview(data).cast("B")
-        done = 0
-        while done < len(view):
-            done += os.write(self.fd, view[done:])
-        return done
+        if not self.open:
+            self.open = True
+            self._write_all(b"\0hb:%d\0" % self.mini_batch)
+        self._write_all(view)
+        return len(view)
+
+    def end(self) -> None:
+        """Mark the end of what the mini-batch printed; costs nothing if that was nothing."""
+        if self.open:
+            self.open = False
+            self._write_all(b"\0hb:\0")
+
+    def _write_all(self, data: Any) -> None:
+        done = os.write(self.fd, data)
+        while done < len(data):
+            done += os.write(self.fd, data[done:])
 
 
 def _stream(fd: int) -> tuple[_Marked, io.TextIOWrapper]:
@@ -193,16 +206,18 @@ class Driver:
             setattr(sys, f"__{name}__", text)
             self.streams.append((raw, text))
 
-    def mark(self, mini_batch: int) -> None:
-        """Say in the output where the text of *mini_batch* ends; costs nothing if nothing was printed."""
+    def begin_output(self, mini_batch: int) -> None:
+        """What is printed from now on belongs to *mini_batch*."""
+        for raw, _ in self.streams:
+            raw.mini_batch = mini_batch
+
+    def end_output(self) -> None:
+        """What was printed is complete; what comes now belongs to init() or shutdown()."""
         for raw, text in self.streams:
-            try:
+            with contextlib.suppress(ValueError, OSError):  # the script closed it
                 text.flush()
-            except ValueError:  # the script closed it
-                continue
-            if raw.dirty:
-                raw.write(b"\0hb:%d\0" % mini_batch)
-                raw.dirty = False
+                raw.end()
+            raw.mini_batch = INIT_MARK
 
     def reply(self, operation: bytes, meta: bytes, payload: bytes = b"") -> None:
         """Send one frame."""
@@ -220,7 +235,7 @@ class Driver:
         lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
         if kind == "wrong-type":
             lines = [f"{error}\n"]
-        self.mark(mini_batch)
+        self.end_output()
         report = {
             "kind": kind, "mini_batch": mini_batch, "type": type(error).__name__, "message": str(error)[:4000],
             "traceback": "".join(lines)[-20000:],
@@ -239,7 +254,7 @@ class Driver:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # user code may raise anything; all of it is reported
             self.failed("init", error, INIT_MARK)
             return
-        self.mark(INIT_MARK)
+        self.end_output()
         took_ms = int(1000 * (time.perf_counter() - begin))
         self.reply(b"REDY", json.dumps({"init_ms": took_ms, "python": sys.version.split()[0]}).encode())
 
@@ -249,6 +264,7 @@ class Driver:
         assert self.script is not None
         root = self.root
         paths = [root + name for name in os.fsdecode(payload).split("\0")]
+        self.begin_output(mini_batch)
         begin = time.perf_counter()
         try:
             result = self.script.run(list(paths))
@@ -261,7 +277,7 @@ class Driver:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # user code may raise anything; all of it is reported
             self.failed("exception", error, mini_batch)
             return
-        self.mark(mini_batch)
+        self.end_output()
         failed = max(0, len(paths) - rows)
         self.reply(b"DONE", DONE.pack(mini_batch, min(rows, 0xFFFFFFFF), failed, took_us), data)
 
@@ -284,7 +300,7 @@ class Driver:
                         self.script.shutdown()
                 except (Exception, SystemExit) as error:  # noqa: BLE001  # user code may raise anything; all of it is reported
                     self.failed("shutdown", error, INIT_MARK)
-                self.mark(INIT_MARK)
+                self.end_output()
                 self.reply(b"BYE_", b"")
                 return
 

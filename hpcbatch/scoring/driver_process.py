@@ -18,7 +18,7 @@ from hpcbatch.scoring.driver import DONE, HEAD, RUN
 DRIVER_FILE = Path(__file__).with_name("driver.py")
 _READ_BYTES = 1 << 20
 INIT_MARK = -1
-_MARKER = re.compile(rb"\0hb:(-?\d+)\0")
+_MARKER = re.compile(rb"\0hb:(-?\d*)\0")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ Reply = Done | Failed | Ready | Stopped
 
 
 class Text(NamedTuple):
-    """Printed text. `mini_batch` is None while it is not known to which it belongs: the one in progress."""
+    """Printed text. `mini_batch` is None for what a program or library wrote past Python: that of the one in
+    progress.
+    """
 
     mini_batch: int | None
     error: bool
@@ -99,6 +101,7 @@ class DriverProcess:
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self._pending = {self.stdout_fd: b"", self.stderr_fd: b""}
+        self._owner: dict[int, int | None] = {self.stdout_fd: None, self.stderr_fd: None}
         self._send_init(spec)
 
     def run(self, mini_batch: int, payload: bytes) -> None:
@@ -154,18 +157,19 @@ class DriverProcess:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
             return [], True
-        pieces = _MARKER.split(self._pending[fd] + data)
-        found = [
-            Text(int(number), error, text) for text, number in zip(pieces[::2], pieces[1::2], strict=False) if text
-        ]
-        rest = pieces[-1]
+        found = []
+        *pieces, rest = _MARKER.split(self._pending[fd] + data)
+        for text, number in zip(pieces[::2], pieces[1::2], strict=True):
+            if text:
+                found.append(Text(self._owner[fd], error, text))
+            self._owner[fd] = int(number) if number else None
         # A marker may be cut in two by the read: keep what could be the beginning of one, and the last unfinished line.
         keep = max(rest.rfind(b"\n") + 1, 0) if data else len(rest)
-        if rest[:keep]:
-            found.append(Text(None, error, rest[:keep]))
-        self._pending[fd] = rest[keep:] if len(rest) - keep < _READ_BYTES else b""
         if len(rest) - keep >= _READ_BYTES:
-            found.append(Text(None, error, rest[keep:]))
+            keep = len(rest)
+        if rest[:keep]:
+            found.append(Text(self._owner[fd], error, rest[:keep]))
+        self._pending[fd] = rest[keep:]
         return found, bool(data)
 
     def drain(self) -> list[Text]:
@@ -178,7 +182,7 @@ class DriverProcess:
                 if not texts or not more:
                     break
             if self._pending[fd]:
-                found.append(Text(None, fd == self.stderr_fd, self._pending[fd]))
+                found.append(Text(self._owner[fd], fd == self.stderr_fd, self._pending[fd]))
                 self._pending[fd] = b""
         return found
 

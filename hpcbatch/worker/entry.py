@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch import __version__
-from hpcbatch.errors import HpcBatchError
+from hpcbatch.errors import FileDamaged, HpcBatchError
 from hpcbatch.fs.publish import filesystem_error, make_directory, remove_tree
-from hpcbatch.jobdir import jobdir, repair
+from hpcbatch.jobdir import jobdir, layout, repair
 from hpcbatch.jobdir.attempt import AttemptWriter
 from hpcbatch.jobdir.jobdir import JobDir
-from hpcbatch.jobdir.ledgers import attempts_in
+from hpcbatch.jobdir.ledgers import attempts_in, has_ended
 from hpcbatch.records.ledger import Kind
 from hpcbatch.records.plan import Manifest, Plan
 from hpcbatch.scoring.driver import die_with_the_owner
@@ -31,6 +31,7 @@ from hpcbatch.worker.recovery import MAX_BARREN_ATTEMPTS, MAX_CRASHED_STARTS, Gr
 
 EXIT_DONE, EXIT_ABORTED, EXIT_IO, EXIT_FULL = 0, 70, 74, 75
 FENCE_CHECK_S = 30.0
+MAX_GROUPS_LOOKED_AT, MAX_MINI_BATCHES_LOOKED_AT = 32, 200_000
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = Task(Path(folder), digest, int(round_text), int(first) + int(slurm.array_task_id or 0))
     log = UserLog(1)
     try:
-        return run_array_task(task, slurm, log)
+        code = run_array_task(task, slurm, log)
+        if code == EXIT_DONE and slurm.job_id and is_last(task):
+            # Saves the wait for the dependent job, which finds the verdict. Another program in this process: the
+            # worker knows nothing of merging.
+            os.execv(sys.executable, [sys.executable, "-I", "-m", "hpcbatch.merge", folder, digest, "early"])  # noqa: S606  # the same interpreter, plain values
+        return code
     except HpcBatchError as error:
         log.note(f"ERROR: {error}")
         return EXIT_IO
     except OSError as error:
         log.note(f"ERROR: {filesystem_error(error, folder)}")
         return EXIT_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
+
+
+def is_last(task: Task) -> bool:
+    """Whether every group of the round seems to have ended, by a look at few files: never for many groups."""
+    job = jobdir.open_job(task.job, task.sha256)
+    groups = job.plan(task.round).groups
+    if groups > MAX_GROUPS_LOOKED_AT or job.record.mini_batches > MAX_MINI_BATCHES_LOOKED_AT:
+        return False
+    return all(
+        any(has_ended(attempt) for attempt in attempts_in(job.paths.group(task.round, group), task.round, group))
+        for group in range(groups)
+    )
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,7 @@ def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
 
     Exit codes: 0 done (or not ours to do), 70 gave up, 74 I/O error, 75 disk full.
     """
-    job = scratch.with_patience(lambda: jobdir.open_job(task.job, task.sha256), scratch.STALE_VIEW_S)
+    job = scratch.with_patience(lambda: jobdir.open_job(task.job, task.sha256), task.job)
     if job.canceled():
         log.note("the job was canceled; nothing to do")
         return EXIT_DONE
@@ -127,16 +145,16 @@ def _about(task: Task, slurm: SlurmTask, epoch: int) -> dict[str, Any]:
 
 def _score(attempt: _Attempt, state: GroupState) -> int:
     job, task, writer, log = attempt.job, attempt.task, attempt.writer, attempt.log
-    manifest = job.manifest(check=True)
-    _skip_poison(manifest, state, writer, log)
     local = scratch.open_scratch()
     try:
+        manifest, start = _unharmed(job, local)
+        _skip_poison(manifest, state, writer, log)
         loop = Loop(
             manifest=manifest,
             writer=writer,
             limits=_limits(job),
             work=_work(attempt.plan, task.group, state),
-            start=_driver_factory(job, manifest, local),
+            start=start,
             log=log,
         )
         _listen(loop, writer, attempt.slurm, log)
@@ -157,6 +175,16 @@ def _score(attempt: _Attempt, state: GroupState) -> int:
         remove_tree(local)
     log.note(f"group {task.group}: done, {loop.completed} mini-batches in this attempt")
     return EXIT_DONE
+
+
+def _unharmed(job: JobDir, local: Path) -> tuple[Manifest, Callable[[int], DriverProcess]]:
+    """What was submitted, checked against its digests. Abort if it is something else, or gone: nothing runs then."""
+    try:
+        manifest = job.manifest(check=True)
+        return manifest, _driver_factory(job, manifest, local)
+    except (FileDamaged, FileNotFoundError) as error:
+        words = error.message if isinstance(error, FileDamaged) else f"{error.filename} is not there."
+        raise Abort({"kind": "damaged", "type": type(error).__name__, "message": words}) from error
 
 
 def _limits(job: JobDir) -> Limits:
@@ -260,15 +288,20 @@ def _fence(job: JobDir, task: Task, writer: AttemptWriter) -> Callable[[], None]
 
 
 def _owns(job: JobDir, task: Task, slurm: SlurmTask) -> bool:
-    """Whether this is the submission that runs the round: of two arrays under one name the first to start wins."""
+    """Whether this is the submission that runs the round.
+
+    Of two arrays under one name the noted one runs; before there is a note, the first to start.
+    """
     if not slurm.array_job_id:
         return True
-    window = task.group - int(slurm.array_task_id)
-    owner = job.paths.round(task.round) / f"OWNER-{window}"
-    if owner.name not in os.listdir(owner.parent):
-        jobdir.publish_document(owner, {"slurm_array_job_id": slurm.array_job_id})
-    found = job.document(owner)
-    return found is None or found.get("slurm_array_job_id") == slurm.array_job_id
+    first = task.group - int(slurm.array_task_id)
+    folder = job.paths.round(task.round)
+    noted = job.document(folder / layout.array_name(first))
+    if noted is None:
+        owner = folder / f"OWNER-{first}"
+        jobdir.publish_document(owner, {"slurm_job_id": slurm.array_job_id})
+        noted = job.document(owner)
+    return noted is None or noted.get("slurm_job_id") == slurm.array_job_id
 
 
 __all__ = ["EXIT_ABORTED", "EXIT_DONE", "EXIT_FULL", "EXIT_IO", "Task", "main", "run_array_task"]

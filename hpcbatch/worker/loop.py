@@ -79,6 +79,7 @@ class Loop:
         self._tries = dict(work.tries)
         self.failed_items = work.failed_items
         self.completed = 0
+        self._left_us = 0
         self._poll = select.epoll()
         self._watched: dict[int, Callable[[int], None]] = {}
         self._slots: list[Slot] = []
@@ -187,13 +188,18 @@ class Loop:
             reply.payload,
             rows=reply.rows,
             failed_items=reply.failed_items,
-            run_ms=reply.run_us // 1000,
+            run_ms=self._run_ms(reply.run_us),
             then_start=slot.current,
         )
         self.completed += 1
         if reply.failed_items:
             self._count_failed(reply.failed_items)
         self._feed(slot)
+
+    def _run_ms(self, run_us: int) -> int:
+        """Whole milliseconds, what is left over carried to the next: tiny mini-batches add up too."""
+        whole, self._left_us = divmod(self._left_us + run_us, 1000)
+        return whole
 
     def _feed(self, slot: Slot) -> None:
         """Keep one mini-batch running and one waiting in the pipe, or ask the driver to end."""
@@ -255,7 +261,7 @@ class Loop:
         else:
             mini_batch = slot.current
             assert mini_batch is not None
-            report = {**report, **slot.tail()}
+            report = {**report, **slot.tail(mini_batch)}
             following = slot.advance(self._limits.timeout_s)
             self._try_failed(slot, mini_batch, report)
             if following is not None:
@@ -301,7 +307,7 @@ class Loop:
             self._begin(slot)
 
     def _init_failed(self, slot: Slot, report: dict[str, Any]) -> None:
-        report = {**report, "kind": "init", **slot.tail()}
+        report = {**report, "kind": "init", **slot.tail(None)}
         self._log.failure(None, report)
         slot.init_failures += 1
         if slot.init_failures < INIT_TRIES:
@@ -314,7 +320,13 @@ class Loop:
         self._tries[mini_batch] = tries
         final = tries >= self._limits.max_tries
         items = self._manifest.item_count(mini_batch)
-        report = {**slot.tail(), **report, "mini_batch": mini_batch, "try": tries, "of": self._limits.max_tries}
+        report = {
+            **slot.tail(mini_batch),
+            **report,
+            "mini_batch": mini_batch,
+            "try": tries,
+            "of": self._limits.max_tries,
+        }
         report["items"] = self._manifest.paths(mini_batch)[:5]
         self._log.failure(mini_batch, report)
         self._writer.fail(mini_batch, report, final=final, failed_items=items if final else 0)
@@ -346,8 +358,7 @@ class Loop:
             owner = slot.owner(text.mini_batch)
             outside = "shutdown" if slot.stopping else "init"
             self._log.text(outside if owner is None else f"mb {owner}", text.error, text.data)
-            if owner == slot.current:
-                slot.remember(text.error, text.data)
+            slot.remember(owner, text.error, text.data)
 
 
 def give_up(writer: AttemptWriter, report: dict[str, Any]) -> None:

@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from hpcbatch.errors import FileDamaged
+from hpcbatch.fs import probe
 from hpcbatch.fs.publish import remove_tree
 from hpcbatch.fs.scan import read_document
 from hpcbatch.ids import canonical, sha256
 from hpcbatch.records.job import CodePart, ModelPart
 
 COPY_MODEL_UP_TO_BYTES = 512 << 20
-STALE_VIEW_S = 120.0
 T = TypeVar("T")
 
 
@@ -38,7 +38,7 @@ def open_scratch() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=base))
 
 
-def unpack_code(archive: Path, code: CodePart, target: Path, *, patience_s: float = STALE_VIEW_S) -> Path:
+def unpack_code(archive: Path, code: CodePart, target: Path) -> Path:
     """Copy the code snapshot to *target*; what is unpacked is exactly the bytes that have the digest."""
 
     def take() -> bytes:
@@ -49,7 +49,7 @@ def unpack_code(archive: Path, code: CodePart, target: Path, *, patience_s: floa
             )
         return data
 
-    data = with_patience(take, patience_s)
+    data = with_patience(take, archive.parent)
     target.mkdir()
     with zipfile.ZipFile(io.BytesIO(data)) as files:
         for info in files.infolist():
@@ -69,7 +69,7 @@ def unpack_code(archive: Path, code: CodePart, target: Path, *, patience_s: floa
     return target
 
 
-def place_model(model: ModelPart, target: Path, *, patience_s: float = STALE_VIEW_S) -> Path:
+def place_model(model: ModelPart, target: Path) -> Path:
     """The folder for AZUREML_MODEL_DIR: a checked copy at *target*, or for a large model the checked original."""
     snapshot = Path(model.path).parent
 
@@ -83,7 +83,7 @@ def place_model(model: ModelPart, target: Path, *, patience_s: float = STALE_VIE
         return found
 
     copy = model.size_bytes <= COPY_MODEL_UP_TO_BYTES
-    for entry in with_patience(index, patience_s):
+    for entry in with_patience(index, snapshot):
         name = PurePosixPath(str(entry["path"]))
         if name.is_absolute() or ".." in name.parts:
             raise FileDamaged(f"{snapshot} names the unsafe path {str(name)!r}.", hint="Create the model again.")
@@ -96,11 +96,9 @@ def place_model(model: ModelPart, target: Path, *, patience_s: float = STALE_VIE
     return target if copy else Path(model.path)
 
 
-def with_patience(take: Callable[[], T], patience_s: float) -> T:
-    """*take()*, repeated while it finds nothing or damaged bytes: a stale view of a file server heals within
-    minutes.
-    """
-    end = time.monotonic() + patience_s
+def with_patience(take: Callable[[], T], folder: Path) -> T:
+    """*take()*, repeated while it finds nothing or damaged bytes for as long as the view of *folder* may be stale."""
+    end = time.monotonic() + probe.visibility_timeout_s(folder)
     pause_s = 0.2
     while True:
         try:

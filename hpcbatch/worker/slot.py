@@ -18,17 +18,16 @@ class Slot:
         self.ready = self.stopping = False
         self.current: int | None = None
         self.queued: int | None = None
-        self._marked: int | None = None
         self.deadline = float("inf")
         self.init_failures = 0
-        self._tails = {False: b"", True: b""}
+        self._tails: dict[tuple[int | None, bool], bytes] = {}
 
     def begin(self, driver: DriverProcess, init_timeout_s: float) -> None:
         """A new driver starts with init()."""
         self.driver = driver
         self.ready = self.stopping = False
-        self.current = self.queued = self._marked = None
-        self._tails = {False: b"", True: b""}
+        self.current = self.queued = None
+        self._tails = {}
         self.deadline = time.monotonic() + init_timeout_s
 
     def end(self) -> None:
@@ -48,8 +47,9 @@ class Slot:
 
     def advance(self, timeout_s: float) -> int | None:
         """The running mini-batch ended; the waiting one, if there is one, runs now and is returned."""
+        for error in (False, True):
+            self._tails.pop((self.current, error), None)
         self.current, self.queued = self.queued, None
-        self._tails = {False: b"", True: b""}
         self.deadline = time.monotonic() + timeout_s if self.current is not None else float("inf")
         return self.current
 
@@ -59,22 +59,19 @@ class Slot:
         self.deadline = time.monotonic() + shutdown_s
 
     def owner(self, marked: int | None) -> int | None:
-        """The mini-batch that printed a text: the *marked* one, else the first one that has no marker yet; None:
-        init().
+        """The mini-batch that printed a text: the *marked* one, else the one in progress; None: init() or
+        shutdown().
         """
-        if marked is not None:
-            self._marked = marked
-            return None if marked == INIT_MARK else marked
-        return self.queued if self.current is not None and self.current == self._marked else self.current
+        return None if marked == INIT_MARK else self.current if marked is None else marked
 
-    def remember(self, error: bool, data: bytes) -> None:
-        """Keep the end of what was printed, for the report of a failure."""
-        self._tails[error] = (self._tails[error] + data)[-TAIL_BYTES:]
+    def remember(self, owner: int | None, error: bool, data: bytes) -> None:
+        """Keep the end of what *owner* printed, for the report of a failure."""
+        self._tails[owner, error] = (self._tails.get((owner, error), b"") + data)[-TAIL_BYTES:]
 
-    def tail(self) -> dict[str, str]:
-        """The end of stdout and of stderr."""
+    def tail(self, owner: int | None) -> dict[str, str]:
+        """The end of *owner*'s stdout and stderr."""
         return {
-            name: self._tails[error].decode("utf-8", "replace")
+            name: self._tails[owner, error].decode("utf-8", "replace")
             for name, error in (("stdout", False), ("stderr", True))
-            if self._tails[error]
+            if (owner, error) in self._tails
         }

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.site import ECHO, echoed
 
-HELPERS = """
+STATE_MODULE = """
 import os
 
 def once(name):
@@ -99,21 +99,37 @@ NESTED = (b"b/2", b"b/1", b"a", b"c.txt", b"b.txt", b"b/a/z", b"b-x/1")
 RESULTS = [
     *(
         Case(
-            f"{groups} groups, mini-batches of {size}", ECHO, echoed(100), items=100,
-            settings={"mini_batch_size": size}, overrides={"groups": groups, "instance_count": 4},
+            f"{groups} groups, mini-batches of {size}",
+            ECHO,
+            echoed(100),
+            items=100,
+            settings={"mini_batch_size": size},
+            overrides={"groups": groups, "instance_count": 4},
         )
         for groups, size in [(1, 7), (2, 7), (8, 7), (8, 1), (1, 1000)]
     ),
     Case(
-        "two drivers, two groups", script("def run(m):\n    time.sleep(0.005)\n    return names(m)"), echoed(60), items=60,
-        settings={"mini_batch_size": 1, "max_concurrency_per_instance": 2}, overrides={"groups": 2, "instance_count": 2},
+        "two drivers, two groups",
+        script("def run(m):\n    time.sleep(0.005)\n    return names(m)"),
+        echoed(60),
+        items=60,
+        settings={"mini_batch_size": 1, "max_concurrency_per_instance": 2},
+        overrides={"groups": 2, "instance_count": 2},
     ),
     Case(
-        "nested folders", script('def run(m):\n    return [p.split("/data-")[1].split("/", 1)[1] for p in m]'),
-        b"a\nb/1\nb/2\nb/a/z\nb-x/1\nb.txt\nc.txt\n", items=0, names=NESTED, settings={"mini_batch_size": 2},
+        "nested folders",
+        script('def run(m):\n    return [p.split("/data-")[1].split("/", 1)[1] for p in m]'),
+        b"a\nb/1\nb/2\nb/a/z\nb-x/1\nb.txt\nc.txt\n",
+        items=0,
+        names=NESTED,
+        settings={"mini_batch_size": 2},
     ),
     Case(
-        "names that are not UTF-8", ECHO, b"\xe9t\xe9\n\xff\xfe\n", items=0, names=[b"\xff\xfe", b"\xe9t\xe9"],
+        "names that are not UTF-8",
+        ECHO,
+        b"\xe9t\xe9\n\xff\xfe\n",
+        items=0,
+        names=[b"\xff\xfe", b"\xe9t\xe9"],
         settings={"mini_batch_size": 1},
     ),
     Case("a list of anything", returning(ROWS), ROW_BYTES, items=1, calls=1),
@@ -121,8 +137,11 @@ RESULTS = [
     Case("a data frame", "import pandas\n" + returning(FRAME), FRAME_BYTES, items=4),
     Case("a series", "import pandas\n" + returning('pandas.Series(["a", 1, 0.5])'), b"a\n1\n0.5\n", items=3),
     Case(
-        "arrays", "import numpy\n" + returning("numpy.arange(4).reshape(2, 2) / 2 if '00000.txt' in found else numpy.arange(2)"),
-        b"0.0 0.5\n1.0 1.5\n0\n1\n", items=4, settings={"mini_batch_size": 2},
+        "arrays",
+        "import numpy\n" + returning("numpy.arange(4).reshape(2, 2) / 2 if '00000.txt' in found else numpy.arange(2)"),
+        b"0.0 0.5\n1.0 1.5\n0\n1\n",
+        items=4,
+        settings={"mini_batch_size": 2},
     ),
     Case("more rows than files", returning("found * 2"), echoed(3) * 2, items=3, calls=1),
     Case(
@@ -135,10 +154,11 @@ RESULTS = [
                 print(sys.prefix, sys.flags.isolated, file=sys.stderr)
 
             def run(mini_batch):
-                return [importlib.util.find_spec(name) for name in ("hpcbatch", "numpy", "pandas", "pip", "yaml", "submitit")]
+                return [importlib.util.find_spec(m) for m in ("hpcbatch", "numpy", "pandas", "pip", "yaml", "submitit")]
             """
         ),
-        b"None\n" * 6, bare=True,
+        b"None\n" * 6,
+        bare=True,
     ),
     Case(
         "what scripts rely on",
@@ -156,11 +176,13 @@ RESULTS = [
                         "AWS_SECRET_ACCESS_KEY" in os.environ, os.path.isdir(os.environ["AZUREML_BI_OUTPUT_PATH"])]
             """
         ),
-        b"3\nWARNING\nscore.py\nit is\nFalse\nTrue\n", model={"deep/w.txt": "3"},
+        b"3\nWARNING\nscore.py\nit is\nFalse\nTrue\n",
+        model={"deep/w.txt": "3"},
         settings={"logging_level": "warning", "environment_variables": {"MINE": "it is"}},
     ),
     Case(
-        "prints", script(
+        "prints",
+        script(
             """
             def init():
                 print("hello from init")
@@ -172,63 +194,195 @@ RESULTS = [
                 return names(mini_batch)
             """
         ),
-        echoed(3), items=3, settings={"mini_batch_size": 1},
-        log=[r"^\[init\] hello from init$", *(rf"^\[mb {n}\] scoring 0000{n}\.txt$" for n in range(3)),
-             *(rf"^\[mb {n}!\] careful with 0000{n}\.txt$" for n in range(3)),
-             *(rf"^\[mb {n}\] from C in 0000{n}\.txt" for n in range(3))],
+        echoed(3),
+        items=3,
+        settings={"mini_batch_size": 1},
+        log=[
+            r"^\[init\] hello from init$",
+            *(rf"^\[mb {n}\] scoring 0000{n}\.txt$" for n in range(3)),
+            *(rf"^\[mb {n}!\] careful with 0000{n}\.txt$" for n in range(3)),
+            *(rf"^\[mb {n}\] from C in 0000{n}\.txt" for n in range(3)),
+        ],
     ),
-]  # fmt: skip
+]
 
-WRONG = 'class T: pass\nWRONG = {"00001.txt": None, "00002.txt": "text", "00003.txt": {}, "00004.txt": (n for n in "ab"), "00005.txt": 5}\n'
+WRONG = """
+WRONG = {"00001.txt": None, "00002.txt": "text", "00003.txt": {}, "00004.txt": (n for n in "ab"), "00005.txt": 5}
+"""
 TOLERATED = [
     Case(
-        "wrong return types", WRONG + returning("WRONG[found[0]] if found[0] in WRONG else found"), echoed(1),
-        settings=ONE_EACH, failed_items=5,
-        failures=["nothing (None)", "'str'", "'dict'", "'generator'", "'int'"], calls=6,
+        "wrong return types",
+        WRONG + returning("WRONG[found[0]] if found[0] in WRONG else found"),
+        echoed(1),
+        settings=ONE_EACH,
+        failed_items=5,
+        failures=["nothing (None)", "'str'", "'dict'", "'generator'", "'int'"],
+        calls=6,
     ),
-    Case("fewer rows than files", returning("found[:-1]"), without(2, 5), settings={"mini_batch_size": 3, "error_threshold": -1},
-         failed_items=2, calls=2),
-    Case("an exception the first time", sabotaged('raise ValueError("not yet")', only_once=True), echoed(6),
-         settings={**ONE_RETRY, "error_threshold": 0}, calls=7, log=[r"mini-batch 3 failed, try 1 of 2: ValueError: not yet$"]),
-    Case("an exception every time", sabotaged('raise ValueError("never")', only_once=False), without(3),
-         settings=ONE_RETRY, failed_items=1, calls=7, failures=["never"],
-         log=[r"try 2 of 2: ValueError: never$", r'File ".*score\.py", line \d+, in run']),
-    Case("sys.exit in run", sabotaged('sys.exit("enough")', only_once=False), without(3), settings=ONE_EACH, failed_items=1,
-         failures=["enough"]),
-    Case("a hang", sabotaged("time.sleep(600)", only_once=False), without(3),
-         settings={**ONE_EACH, "retry_settings": {"max_retries": 0, "timeout": 1}}, failed_items=1,
-         failures=["did not return in 1 s"]),
-    Case("SIGKILL to itself", sabotaged("os.kill(os.getpid(), signal.SIGKILL)", only_once=True), echoed(6), settings=ONE_RETRY,
-         calls=7, log=["killed by signal 9"]),
-    Case("a segmentation fault", sabotaged("import ctypes; ctypes.string_at(0)", only_once=True), echoed(6), settings=ONE_RETRY,
-         calls=7, log=["killed by signal 11"]),
-    Case("os._exit", sabotaged("os._exit(0)", only_once=True), echoed(6), settings=ONE_RETRY, calls=7, log=["exit status 0"]),
-    Case("it always crashes", sabotaged("os._exit(3)", only_once=False), without(3), settings=ONE_RETRY, failed_items=1,
-         failures=["exit status 3"], calls=7),
-    Case("the worker dies once", sabotaged("os.kill(os.getppid(), 9); time.sleep(60)", only_once=True), echoed(6),
-         settings=ONE_EACH),
-    Case("the worker dies every time", sabotaged("os.kill(os.getppid(), 9); time.sleep(60)", only_once=False), without(3),
-         settings=ONE_EACH, failed_items=1, failures=["died 3 times"]),
-]  # fmt: skip
+    Case(
+        "fewer rows than files",
+        returning("found[:-1]"),
+        without(2, 5),
+        settings={"mini_batch_size": 3, "error_threshold": -1},
+        failed_items=2,
+        calls=2,
+    ),
+    Case(
+        "an exception the first time",
+        sabotaged('raise ValueError("not yet")', only_once=True),
+        echoed(6),
+        settings={**ONE_RETRY, "error_threshold": 0},
+        calls=7,
+        log=[r"mini-batch 3 failed, try 1 of 2: ValueError: not yet$"],
+    ),
+    Case(
+        "an exception every time",
+        sabotaged('raise ValueError("never")', only_once=False),
+        without(3),
+        settings=ONE_RETRY,
+        failed_items=1,
+        calls=7,
+        failures=["never"],
+        log=[r"try 2 of 2: ValueError: never$", r'File ".*score\.py", line \d+, in run'],
+    ),
+    Case(
+        "sys.exit in run",
+        sabotaged('sys.exit("enough")', only_once=False),
+        without(3),
+        settings=ONE_EACH,
+        failed_items=1,
+        failures=["enough"],
+    ),
+    Case(
+        "a hang",
+        sabotaged("time.sleep(600)", only_once=False),
+        without(3),
+        settings={**ONE_EACH, "retry_settings": {"max_retries": 0, "timeout": 1}},
+        failed_items=1,
+        failures=["did not return in 1 s"],
+    ),
+    Case(
+        "SIGKILL to itself",
+        sabotaged("os.kill(os.getpid(), signal.SIGKILL)", only_once=True),
+        echoed(6),
+        settings=ONE_RETRY,
+        calls=7,
+        log=["killed by signal 9"],
+    ),
+    Case(
+        "a segmentation fault",
+        sabotaged("import ctypes; ctypes.string_at(0)", only_once=True),
+        echoed(6),
+        settings=ONE_RETRY,
+        calls=7,
+        log=["killed by signal 11"],
+    ),
+    Case(
+        "os._exit",
+        sabotaged("os._exit(0)", only_once=True),
+        echoed(6),
+        settings=ONE_RETRY,
+        calls=7,
+        log=["exit status 0"],
+    ),
+    Case(
+        "a stray binary among texts",
+        script("def run(m):\n    return [open(p, encoding='utf-8').read() for p in m]"),
+        b"a.csv\nb.csv\nz.csv\n",
+        items=0,
+        names=[b"a.csv", b"b.csv", b"x\xff.bin", b"z.csv"],
+        settings=ONE_EACH,
+        failed_items=1,
+        failures=["can't decode byte 0xff"],
+    ),
+    Case(
+        "it always crashes",
+        sabotaged("os._exit(3)", only_once=False),
+        without(3),
+        settings=ONE_RETRY,
+        failed_items=1,
+        failures=["exit status 3"],
+        calls=7,
+    ),
+    Case(
+        "the worker dies once",
+        sabotaged("os.kill(os.getppid(), 9); time.sleep(60)", only_once=True),
+        echoed(6),
+        settings=ONE_EACH,
+    ),
+    Case(
+        "the worker dies every time",
+        sabotaged("os.kill(os.getppid(), 9); time.sleep(60)", only_once=False),
+        without(3),
+        settings=ONE_EACH,
+        failed_items=1,
+        failures=["died 3 times"],
+    ),
+]
 
 REFUSED = [
-    Case("fewer rows than allowed", returning("found[:-1]"), **FAILED, settings={"mini_batch_size": 3, "error_threshold": 1},
-         failed_items=2, detail=["The number of failed items is 2, which exceeds error threshold 1."]),
-    Case("one exception is too many", sabotaged('raise ValueError("never")', only_once=False), **FAILED,
-         settings={**ONE_RETRY, "error_threshold": 0},
-         detail=["The number of failed items is 1, which exceeds error threshold 0.", "mini-batch 3: ValueError: never"]),
-    Case("nothing succeeds", returning("1 / 0"), **FAILED, settings=ONE_EACH, failed_items=6, calls=6,
-         detail=["There is no succeeded mini batch item returned from run()", "division by zero"]),
-    Case("init() raises", script('def init():\n    raise OSError("no weights here")\ndef run(m):\n    return m'), **FAILED,
-         detail=["init() failed", "no weights here"], failures=["no weights here"], log=["in init$", "^-- .*OSError: no weights here$"]),
-    Case("the model is not there",
-         script('def init():\n    open(os.environ["AZUREML_MODEL_DIR"] + "/model/missing.pkl")\ndef run(m):\n    return m'),
-         **FAILED, model={"w": ""}, detail=["init() failed", "No such file or directory", "missing.pkl"]),
-    Case("an import that fails", "import torch_that_is_not_there\ndef run(m):\n    return m", **FAILED, bare=True,
-         detail=["No module named 'torch_that_is_not_there'"], failures=["torch_that_is_not_there"]),
-    Case("the script exits", "import sys\nsys.exit('not today')\ndef run(m):\n    return m", **FAILED, detail=["not today"]),
-    Case("the script dies in init()", script("def init():\n    print('last words')\n    os._exit(9)\ndef run(m):\n    return m"),
-         **FAILED, detail=["died during init()", "exit status 9"], log=[r"^\[init\] last words$"]),
-]  # fmt: skip
+    Case(
+        "fewer rows than allowed",
+        returning("found[:-1]"),
+        **FAILED,
+        settings={"mini_batch_size": 3, "error_threshold": 1},
+        failed_items=2,
+        detail=["The number of failed items is 2, which exceeds error threshold 1."],
+    ),
+    Case(
+        "one exception is too many",
+        sabotaged('raise ValueError("never")', only_once=False),
+        **FAILED,
+        settings={**ONE_RETRY, "error_threshold": 0},
+        detail=["The number of failed items is 1, which exceeds error threshold 0.", "mini-batch 3: ValueError: never"],
+    ),
+    Case(
+        "nothing succeeds",
+        returning("1 / 0"),
+        **FAILED,
+        settings=ONE_EACH,
+        failed_items=6,
+        calls=6,
+        detail=["There is no succeeded mini batch item returned from run()", "division by zero"],
+    ),
+    Case(
+        "init() raises",
+        script('def init():\n    raise OSError("no weights here")\ndef run(m):\n    return m'),
+        **FAILED,
+        detail=["init() failed", "no weights here"],
+        failures=["no weights here"],
+        log=["in init$", "^-- .*OSError: no weights here$"],
+    ),
+    Case(
+        "the model is not there",
+        script(
+            'def init():\n    open(os.environ["AZUREML_MODEL_DIR"] + "/model/missing.pkl")\ndef run(m):\n    return m'
+        ),
+        **FAILED,
+        model={"w": ""},
+        detail=["init() failed", "No such file or directory", "missing.pkl"],
+    ),
+    Case(
+        "an import that fails",
+        "import torch_that_is_not_there\ndef run(m):\n    return m",
+        **FAILED,
+        bare=True,
+        detail=["No module named 'torch_that_is_not_there'"],
+        failures=["torch_that_is_not_there"],
+    ),
+    Case(
+        "the script exits",
+        "import sys\nsys.exit('not today')\ndef run(m):\n    return m",
+        **FAILED,
+        detail=["not today"],
+    ),
+    Case(
+        "the script dies in init()",
+        script("def init():\n    print('last words')\n    os._exit(9)\ndef run(m):\n    return m"),
+        **FAILED,
+        detail=["died during init()", "exit status 9"],
+        log=[r"^\[init\] last words$"],
+    ),
+]
 
 ALL = [*RESULTS, *TOLERATED, *REFUSED]

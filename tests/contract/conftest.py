@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.cases import HELPERS, Case
+from tests.contract.cases import STATE_MODULE, Case
 from tests.site import Site
 
 SLURM_COMPUTES = (
     {"name": "slurm", "type": "slurm", "partition": "normal"},
-    {"name": "spot", "type": "slurm", "partition": "normal", "low_priority_partition": "preempt", "tier": "low_priority"},
+    {
+        "name": "spot",
+        "type": "slurm",
+        "partition": "normal",
+        "low_priority_partition": "preempt",
+        "tier": "low_priority",
+    },
 )
 
 
@@ -58,9 +64,13 @@ class Runner:
             settings = dict(case.settings)
             variables = {"STATE": str(self.state(case)), **settings.pop("environment_variables", {})}
             deployment = self._site.deploy(
-                case.script, python=python, files={"state.py": HELPERS}, model=case.model, environment_variables=variables,
+                case.script,
+                python=python,
+                files={"state.py": STATE_MODULE},
+                model=case.model,
+                environment_variables=variables,
                 **settings,
-            )  # fmt: skip
+            )
             self.state(case).mkdir()
             data = self._site.data(case.items, case.names)
             self._names[case.name] = self._site.start(deployment, data, **case.overrides)

@@ -74,7 +74,9 @@ def begin(job: JobDir, group: int = 0, *, epoch: int = 1, round_number: int = 0)
     """The next attempt at one group."""
     folder = job.paths.group(round_number, group)
     make_directory(folder)
-    return AttemptWriter(folder, job=job.record.uuid_bytes, group=group, epoch=epoch, about={"host": os.uname().nodename})
+    return AttemptWriter(
+        folder, job=job.record.uuid_bytes, group=group, epoch=epoch, about={"host": os.uname().nodename}
+    )
 
 
 def rows(mini_batch: int, version: str = "") -> bytes:
@@ -123,6 +125,8 @@ def output(job: JobDir) -> Path:
 
 def flip(path: Path, at: int, bit: int = 0) -> None:
     """One bit of a file turns over, as on a failing disk."""
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1 << bit
-    path.write_bytes(content)
+    with open(path, "r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ (1 << bit)]))

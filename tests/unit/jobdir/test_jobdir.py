@@ -164,7 +164,6 @@ def test_a_cancellation_is_seen_by_every_reader(job: JobDir) -> None:
     assert job.canceled()
 
 
-@pytest.mark.xfail(reason="ids.canonical: a lone surrogate cannot be encoded", strict=True)
 def test_a_verdict_may_quote_any_text_that_user_code_raised(job: JobDir) -> None:
     """Messages hold names that are not UTF-8, and half of an emoji."""
     for number, text in enumerate(["no file caf\udce9", "cut off: \ud83d"]):

@@ -32,7 +32,9 @@ def test_attempts_of_all_rounds_and_groups_are_found(job: JobDir) -> None:
     assert job.paths.group(0, 1999).parent.name == "r0.1"
 
 
-@pytest.mark.parametrize("stray", ["g/.snapshot", "g/.DS_Store", "g/notes", "g/rx.1", "g/r0.0/old", "g/r0.0/00000/x.led"])
+@pytest.mark.parametrize(
+    "stray", ["g/.snapshot", "g/.DS_Store", "g/notes", "g/rx.1", "g/r0.0/old", "g/r0.0/00000/x.led"]
+)
 def test_what_others_left_in_the_folders_is_passed_over(job: JobDir, stray: str) -> None:
     """File servers and desktops leave names of their own."""
     score(job, [0])
@@ -105,7 +107,9 @@ def test_names_of_ledgers(name: str, parsed: tuple[int, str, int] | None) -> Non
         assert layout.attempt_stem(*parsed) + layout.LEDGER == name
 
 
-@pytest.mark.parametrize(("name", "number"), [("PLAN.1", 1), ("PLAN.20", 20), ("PLAN.x", 0), ("PLAN", 0), ("x.1", 0), ("PLAN.²", 0)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("PLAN.1", 1), ("PLAN.20", 20), ("PLAN.x", 0), ("PLAN", 0), ("x.1", 0), ("PLAN.²", 0)]
+)
 def test_names_of_merge_plans(name: str, number: int) -> None:
     """Anything else has no number."""
     assert layout.merge_plan_number(name) == number

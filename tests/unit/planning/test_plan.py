@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,7 +57,7 @@ def test_ranges_hold_the_same_numbers_and_do_not_touch(found: list[int]) -> None
     """As few ranges as there can be."""
     ranges = as_ranges(found)
     assert numbers(ranges) == found
-    assert all(before[1] < after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(ranges))
 
 
 @given(st.integers(0, 5000), st.integers(1, 1500))

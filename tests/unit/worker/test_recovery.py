@@ -37,7 +37,9 @@ def killed(writer: AttemptWriter) -> None:
 
 def offset_of(job: JobDir, mini_batch: int) -> int:
     (one,) = attempts(job)
-    return next(r.offset for r in one.scan(job.record.uuid_bytes) if (r.kind, r.mini_batch) == (Kind.COMMIT, mini_batch))
+    return next(
+        r.offset for r in one.scan(job.record.uuid_bytes) if (r.kind, r.mini_batch) == (Kind.COMMIT, mini_batch)
+    )
 
 
 def test_a_group_that_nobody_began_is_empty(job: JobDir) -> None:

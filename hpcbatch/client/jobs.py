@@ -1,0 +1,59 @@
+"""`client.jobs`: find, list, follow and end the jobs of a workspace."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hpcbatch.client.collection import Collection, Finished, Listing
+from hpcbatch.client.job import Job
+from hpcbatch.operations import jobs
+
+
+class Jobs(Collection):
+    """The jobs of a workspace."""
+
+    def get(self, name: str) -> Job:
+        """The job *name*, whoever started it, wherever and when. Raises NotFound."""
+        return Job(self._ws, jobs.show_job(self._ws, name))
+
+    def list(
+        self,
+        *,
+        endpoint_name: str | None = None,
+        deployment_name: str | None = None,
+        max_results: int = 50,
+        parent_job_name: str | None = None,
+    ) -> Listing[Job]:
+        """The newest jobs first. The steps of *parent_job_name* are that job: a model deployment has one step."""
+        if parent_job_name is not None:
+            return Listing([self.get(parent_job_name)])
+        found = jobs.list_jobs(self._ws, max_results=max_results, endpoint=endpoint_name, deployment=deployment_name)
+        return Listing(Job(self._ws, one) for one in found)
+
+    def stream(self, name: str) -> Job:
+        """Write the job's log to stdout as it grows, until it has ended. Raises JobError unless it is Completed."""
+        return self.get(name).stream()
+
+    def download(
+        self,
+        name: str,
+        *,
+        download_path: str | os.PathLike[str] = ".",
+        output_name: str | None = None,
+        all: bool = False,
+    ) -> Path:
+        """Copy the outputs of an ended job to `<download_path>/named-outputs/<output>/`, with *all* its logs."""
+        return self.get(name).download(download_path, output_name=output_name, all=all)
+
+    def cancel(self, name: str) -> Job:
+        """End the job. What it finished stays."""
+        return self.get(name).cancel()
+
+    def begin_cancel(self, name: str) -> Finished[Job]:
+        """`cancel` as Azure ML spells it."""
+        return Finished(self.cancel(name))
+
+    def resume(self, name: str) -> Job:
+        """Go on with a job that stopped half-way: only what is missing runs."""
+        return self.get(name).resume()

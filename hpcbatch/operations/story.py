@@ -1,0 +1,73 @@
+"""What there is to say about a job, as plain text: for errors, notebooks and lines of progress."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpcbatch.operations.progress import Progress
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_QUOTED_LINES = 20
+
+
+def clean(text: str) -> str:
+    """*text* without what could steer a terminal or a page: escape sequences, control characters, bidi overrides."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text))
+
+
+def told(progress: Progress) -> str:
+    """Rate, time left and failures in words: `12.5 items/s, 2:05 left, 3 failed`."""
+    words = []
+    if progress.rate_per_s > 0:
+        words.append(f"{_rate(progress.rate_per_s)} items/s")
+    if progress.eta_s is not None and progress.items_done < progress.items:
+        words.append(f"{clock(progress.eta_s)} left")
+    return ", ".join([*words, f"{progress.items_failed} failed"])
+
+
+def clock(seconds: float) -> str:
+    """`0:07`, `12:30`, `3:00:05`, `2 d 04:00`."""
+    minutes, second = divmod(round(max(0.0, seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour:02}:{minute:02}"
+    return f"{hour}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def items_done(job: Mapping[str, Any]) -> int:
+    """Items of a shown job that have a result, good or bad."""
+    progress = job.get("progress") or {}
+    return int(progress.get("items_succeeded") or 0) + int(progress.get("items_failed") or 0)
+
+
+def failures(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The first failures of a shown job, in input order."""
+    return [each for each in (job.get("progress") or {}).get("failures") or () if isinstance(each, Mapping)]
+
+
+def failure_line(failure: Mapping[str, Any]) -> str:
+    """Where and what: `mini-batch 3, try 2 of 4: ValueError: not a table`."""
+    where = f"mini-batch {failure['mini_batch']}" if "mini_batch" in failure else f"group {failure.get('group')}"
+    tries = f", try {failure['try']} of {failure.get('of')}" if "try" in failure else ""
+    what = ": ".join(str(failure[key]) for key in ("type", "message") if failure.get(key))
+    return clean(f"{where}{tries}: {what or failure.get('kind')}")
+
+
+def failure_quotes(failure: Mapping[str, Any]) -> str:
+    """The end of what the scoring script printed, and its traceback; empty if it said nothing."""
+    parts = []
+    for key in ("stdout", "stderr", "traceback"):
+        said = clean(str(failure.get(key) or "")).splitlines()
+        if said:
+            cut = [f"... {len(said) - _QUOTED_LINES} lines before"] if len(said) > _QUOTED_LINES else []
+            parts += [f"{key}:", *(f"  {line}" for line in [*cut, *said[-_QUOTED_LINES:]])]
+    return "\n".join(parts)
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.0f}" if per_s >= 100 else f"{per_s:.1f}" if per_s >= 1 else f"{per_s:.2g}"

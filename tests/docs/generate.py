@@ -1,0 +1,34 @@
+"""Write the generated pages of docs/reference: `python -m tests.docs.generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.docs import cli_page, errors_page, yaml_page
+
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
+COMMAND = "python -m tests.docs.generate"
+NOTE = f"<!-- Generated: change {{origin}}, then run `{COMMAND}`. -->\n\n"
+PAGES: Mapping[str, tuple[Callable[[], str], str]] = {
+    "cli.md": (cli_page.page, "hpcbatch/cli"),
+    "yaml.md": (yaml_page.page, "hpcbatch/spec, tests/docs/meanings.toml or tests/docs/templates/yaml.md"),
+    "exit-codes.md": (errors_page.page, "hpcbatch/errors.py or tests/docs/templates/exit-codes.md"),
+}
+
+
+def generated(name: str) -> str:
+    """What the page must be."""
+    page, origin = PAGES[name]
+    return NOTE.format(origin=origin) + page()
+
+
+def main() -> None:
+    """Write every page."""
+    for name in PAGES:
+        (REFERENCE / name).write_text(generated(name), "utf-8")
+        print(REFERENCE / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Every block of commands or Python in the documentation runs as it stands, or says why not."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import RUN, blocks, printed, script, set_up
+from tests.docs.places import PLACES, ROOT, Place, quickstart
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MARKS = {"quickstart": [pytest.mark.slow], "slurm": [pytest.mark.slurm]}
+RUNNABLE = [
+    pytest.param(page, marks=MARKS.get(set_up(page), []), id=str(page.relative_to(ROOT)))
+    for page in PAGES
+    if any(not block.not_run for block in blocks(page))
+]
+
+
+@pytest.fixture(scope="session")
+def made_quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example after the README's *Run it*: with its environment and its model."""
+    place = Place(tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("home"), {})
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", "examples/quickstart"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in filter(None, tracked.split("\0")):
+        (place.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.folder / name).write_bytes((ROOT / name).read_bytes())
+    done = place.run("bash examples/quickstart/run.sh", timeout_s=300)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return place.folder / "examples" / "quickstart"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    folder, home = tmp_path / "here", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir()
+    return Place(folder, home, {})
+
+
+@pytest.mark.parametrize("page", RUNNABLE)
+def test_the_blocks_of_a_page_run_in_order(
+    page: Path, place: Place, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """In a new home, and in the place that the page asks for."""
+    asked = set_up(page)
+    if asked == "quickstart":
+        variables = quickstart(place, request.getfixturevalue("made_quickstart"))
+    else:
+        variables = PLACES[asked](place)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    done = Place(place.folder, place.home, variables).run(script(page, shared))
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    found = printed(done.stdout)
+    for number, block in enumerate(blocks(page)):
+        if block.prints is not None:
+            assert found[number] == block.prints, f"{page}:{block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_is_found(page: Path) -> None:
+    """None is hidden from the test by where it stands: indented, or behind a fence of another kind."""
+    fences = re.findall(rf"^\s*[`~]{{3,}}\s*(?:{'|'.join(RUN)}|sh|shell|console|py)\b", page.read_text("utf-8"), re.MULTILINE)
+    assert len(fences) == len(blocks(page))
+
+
+def test_python_of_the_pages_is_this_python() -> None:
+    """`python3` in a block is the interpreter that runs the tests."""
+    assert Path(sys.executable).with_name("python3").exists()
