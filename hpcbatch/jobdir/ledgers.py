@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -52,7 +53,8 @@ class AttemptFiles:
 
     def payload(self, record: Record) -> bytes | None:
         """The bytes that *record* points to; None if the segment does not hold them unharmed."""
-        return read_payload(self.segment, record)
+        with contextlib.closing(Payloads(self.segment)) as payloads:
+            return payloads.read(record)
 
     def reason(self, record: Record) -> dict[str, Any]:
         """The JSON that a FAIL, ABORT or OPEN record points to; {} if it cannot be read."""
@@ -96,19 +98,29 @@ def has_ended(attempt: AttemptFiles) -> bool:
     return Kind.END in (tail[_KIND_AT], tail[RECORD_BYTES + _KIND_AT]) if len(tail) == 2 * RECORD_BYTES else False
 
 
-def read_payload(segment: Path, record: Record) -> bytes | None:
-    """The record's bytes in *segment*, or None if they are missing or do not match the record's checksum."""
-    try:
-        fd = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        payload = os.pread(fd, record.length, record.offset)
+class Payloads:
+    """The payloads of one segment through one open file; a segment that is not there has none."""
+
+    def __init__(self, segment: Path) -> None:
+        try:
+            self._fd = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._fd = -1
+
+    def read(self, record: Record) -> bytes | None:
+        """The record's bytes, or None if they are missing or do not match the record's checksum."""
+        if self._fd < 0:
+            return None
+        payload = os.pread(self._fd, record.length, record.offset)
         while len(payload) < record.length:
-            more = os.pread(fd, record.length - len(payload), record.offset + len(payload))
+            more = os.pread(self._fd, record.length - len(payload), record.offset + len(payload))
             if not more:
                 return None
             payload += more
-    finally:
-        os.close(fd)
-    return payload if payload_matches(record, payload) else None
+        return payload if payload_matches(record, payload) else None
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

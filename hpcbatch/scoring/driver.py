@@ -105,6 +105,13 @@ def die_with_the_owner(fd: int) -> None:
         pass
 
 
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # the user's __str__ may raise anything too
+        return "(an exception whose __str__ fails)"
+
+
 def _is_a(result: Any, module: str, name: str) -> bool:
     """Whether *result* is an instance of module.name, without importing anything that the script did not."""
     loaded = sys.modules.get(module)
@@ -209,6 +216,7 @@ class Driver:
     def begin_output(self, mini_batch: int) -> None:
         """What is printed from now on belongs to *mini_batch*."""
         for raw, _ in self.streams:
+            raw.end()
             raw.mini_batch = mini_batch
 
     def end_output(self) -> None:
@@ -237,7 +245,7 @@ class Driver:
             lines = [f"{error}\n"]
         self.end_output()
         report = {
-            "kind": kind, "mini_batch": mini_batch, "type": type(error).__name__, "message": str(error)[:4000],
+            "kind": kind, "mini_batch": mini_batch, "type": type(error).__name__, "message": _words(error)[:4000],
             "traceback": "".join(lines)[-20000:],
         }  # fmt: skip
         self.reply(b"FAIL", json.dumps(report).encode())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from hpcbatch.jobdir.ledgers import AttemptFiles
-from hpcbatch.records.ledger import FLAG_FINAL, Kind
+from hpcbatch.jobdir.ledgers import AttemptFiles, Payloads
+from hpcbatch.records.ledger import FLAG_FINAL, Kind, Record
 
 MAX_CRASHED_STARTS = 3
 MAX_BARREN_ATTEMPTS = 20
@@ -34,31 +35,30 @@ def read_group(attempts: Iterable[AttemptFiles], job: bytes) -> GroupState:
     state = GroupState()
     for attempt in attempts:
         state.last_epoch = max(state.last_epoch, attempt.epoch)
-        records = list(attempt.scan(job))
-        synced = max((r.seq for r in records if r.kind == Kind.SYNC), default=-1)
-        state.barren += 1
-        started: set[int] = set()
-        excused = False
-        for record in records:
-            if record.kind == Kind.START:
-                started.add(record.mini_batch)
-            elif record.kind == Kind.COMMIT:
-                state.barren = 0
-                started.discard(record.mini_batch)
-                if record.seq < synced or attempt.payload(record) is not None:
-                    _finish(state, record.mini_batch, record.failed_items)
-            elif record.kind == Kind.FAIL:
-                state.barren = 0
-                started.discard(record.mini_batch)
-                if record.flags & FLAG_FINAL:
-                    _finish(state, record.mini_batch, record.failed_items)
-                else:
-                    state.tries[record.mini_batch] += 1
-            elif record.kind in (Kind.RELEASE, Kind.FENCED, Kind.END, Kind.ABORT):
-                excused = True
-        if not excused:
-            state.crashed_starts.update(started)
+        with contextlib.closing(Payloads(attempt.segment)) as payloads:
+            _read_attempt(state, list(attempt.scan(job)), payloads)
     return state
+
+
+def _read_attempt(state: GroupState, records: list[Record], payloads: Payloads) -> None:
+    synced = max((r.seq for r in records if r.kind == Kind.SYNC), default=-1)
+    started: set[int] = set()
+    excused = finished = False
+    for record in records:
+        if record.kind == Kind.START:
+            started.add(record.mini_batch)
+        elif record.kind in (Kind.COMMIT, Kind.FAIL):
+            finished = True
+            started.discard(record.mini_batch)
+            if record.kind == Kind.FAIL and not record.flags & FLAG_FINAL:
+                state.tries[record.mini_batch] += 1
+            elif record.kind == Kind.FAIL or record.seq < synced or payloads.read(record) is not None:
+                _finish(state, record.mini_batch, record.failed_items)
+        elif record.kind in (Kind.RELEASE, Kind.FENCED, Kind.END, Kind.ABORT):
+            excused = True
+    state.barren = 0 if finished else state.barren + 1
+    if not excused:
+        state.crashed_starts.update(started)
 
 
 def _finish(state: GroupState, mini_batch: int, failed_items: int) -> None:

@@ -2,7 +2,7 @@
 
     <!-- not run: the reason -->    right before a bash or python block: it is not run
     <!-- set up: NAME -->           anywhere: what the page takes for granted (tests/docs/places.py)
-    <!-- prints -->                 right before a text block: what the block before it prints, byte for byte
+    <!-- prints -->                 right before a text block: what the block before it prints
 """
 
 from __future__ import annotations
@@ -67,4 +67,4 @@ def script(page: Path, shared: Path) -> str:
 def printed(stdout: str) -> dict[int, str]:
     """What each block printed."""
     parts = re.split(rf"^{MARK}(\d+)\n", stdout, flags=re.MULTILINE)
-    return {int(number): text.removesuffix("\n") for number, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return {int(number): text for number, text in zip(parts[1::2], parts[2::2], strict=True)}

@@ -130,6 +130,13 @@ def quickstart(place: Place, made: Path) -> dict[str, str]:
     return {}
 
 
+def slurm(place: Place) -> dict[str, str]:
+    """`endpoint` on a compute `short`, a partition of the cluster that SLURM_CONF points to."""
+    assets.create_compute(place.workspace, name="short", type="slurm", sets=["partition=normal"])
+    endpoint(place, "short")
+    return {}
+
+
 def _start(place: Place, **overrides: object) -> str:
     data = InputRef(str(place.folder / "data"))
     return str(invoke(place.workspace, InvokeRequest(ENDPOINT, input=data, overrides=overrides))["name"])
@@ -141,4 +148,5 @@ PLACES: Mapping[str, Callable[[Place], dict[str, str]]] = {
     "endpoint": endpoint,
     "job": job,
     "stopped-job": stopped_job,
+    "slurm": slurm,
 }

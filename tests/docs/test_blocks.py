@@ -52,6 +52,8 @@ def test_the_blocks_of_a_page_run_in_order(
     asked = set_up(page)
     if asked == "quickstart":
         variables = quickstart(place, request.getfixturevalue("made_quickstart"))
+    elif asked == "slurm":
+        variables = PLACES[asked](place) | {"SLURM_CONF": str(request.getfixturevalue("devcluster").conf)}
     else:
         variables = PLACES[asked](place)
     shared = tmp_path / "shared"
@@ -61,7 +63,7 @@ def test_the_blocks_of_a_page_run_in_order(
     found = printed(done.stdout)
     for number, block in enumerate(blocks(page)):
         if block.prints is not None:
-            assert found[number] == block.prints, f"{page}:{block.line}"
+            assert found[number].rstrip("\n") == block.prints.rstrip("\n"), f"{page}:{block.line}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -9,9 +9,18 @@ import pytest
 
 from hpcbatch.jobdir import layout
 from hpcbatch.jobdir.jobdir import JobDir
-from hpcbatch.jobdir.ledgers import all_attempts, attempts_in, read_payload
+from hpcbatch.jobdir.ledgers import Payloads, all_attempts, attempts_in, has_ended
 from hpcbatch.records.ledger import Kind, Record
 from tests.unit.jobdir.sealed import begin, commit, flip, score, seal
+
+
+def read_payload(segment: Path, record: Record) -> bytes | None:
+    """What the segment holds for the record."""
+    payloads = Payloads(segment)
+    try:
+        return payloads.read(record)
+    finally:
+        payloads.close()
 
 
 @pytest.fixture
@@ -115,3 +124,17 @@ def test_names_of_merge_plans(name: str, number: int) -> None:
     assert layout.merge_plan_number(name) == number
     if number:
         assert layout.merge_plan_name(number) == name
+
+
+def test_a_look_at_the_tail_tells_whether_an_attempt_ended(job: JobDir) -> None:
+    """For decisions that may be wrong: an attempt in progress, one that is gone and one that ended."""
+    score(job, [0, 1, 2])
+    (ended,) = all_attempts(job.paths)
+    assert has_ended(ended)
+    begin(job, epoch=2).close()
+    going_on = max(all_attempts(job.paths))
+    assert not has_ended(going_on)
+    going_on.ledger.write_bytes(b"")
+    assert not has_ended(going_on)
+    going_on.ledger.unlink()
+    assert not has_ended(going_on)
