@@ -2,7 +2,7 @@
 
     from hpcbatch.client.azure import MLClient, BatchEndpoint, ModelBatchDeployment, AmlCompute, AssetTypes, Input, ...
 
-Credentials, subscriptions and resource groups are accepted and mean nothing; the workspace's name is a folder or a name.
+Credentials, subscriptions and resource groups are accepted and mean nothing; a workspace's name may be a folder.
 """
 
 from __future__ import annotations

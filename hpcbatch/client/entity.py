@@ -18,6 +18,7 @@ from hpcbatch.spec.base import Document, parse
 from hpcbatch.spec.yamlfile import Loaded, dump
 
 PathLike = str | os.PathLike[str]
+_READ_ONLY = {"scoring_uri", "openapi_uri", "kind"}
 
 
 @dataclass(repr=False)
@@ -119,7 +120,8 @@ class Entity(Part):
     @classmethod
     def from_workspace(cls, ws: Workspace, shown: Mapping[str, Any]) -> Self:
         """The entity that `show` said *shown* of."""
-        entity = cls.of({key: value for key, value in shown.items() if key in cls._spec.model_fields})
+        known = cls._spec.model_fields.keys() - _READ_ONLY
+        entity = cls.of({key: value for key, value in shown.items() if key in known and value != ""})
         return entity.coming_from(Origin(root=ws.root, shown=shown, document=entity.document()))
 
     def coming_from(self, origin: Origin) -> Self:

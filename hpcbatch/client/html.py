@@ -14,7 +14,9 @@ _COLOURS = {
     "Completed": _GREEN, "Succeeded": _GREEN, "Failed": _RED, "NotResponding": _RED, "Canceled": _AMBER,
     "CancelRequested": _AMBER, "Running": _BLUE, "Finalizing": _BLUE,
 }  # fmt: skip
-_CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0;background:none"
+_CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0;background:none;overflow-wrap:anywhere"
+_LABEL = "white-space:nowrap;opacity:.6"
+_TABLE = "border-collapse:collapse;font-size:inherit"
 _MAX_TEXT = 2000
 
 Pairs = Sequence[tuple[str, Any]]
@@ -39,9 +41,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     if not body:
         return _framed('<span style="opacity:.6">Nothing there.</span>')
-    return _framed(
-        f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )
+    return _framed(f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 
 def bar(done: int, total: int, *, status: str, told: str = "") -> str:
@@ -68,7 +68,7 @@ def pill(status: str) -> str:
 
 def alarm(line: str, quoted: str = "") -> str:
     """What went wrong, and folded below it what the scoring script said."""
-    told = f'<div style="color:{_RED}">{text(line)}</div>'
+    told = f'<div style="color:{_RED}">{text(line)}</div>' if line else ""
     if not quoted:
         return told
     block = f'<pre style="margin:2px 0 6px 14px;white-space:pre-wrap;background:none">{text(quoted)}</pre>'
@@ -93,11 +93,11 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def _grid(pairs: Pairs) -> str:
     rows = (
-        f'<tr style="background:none"><td style="{_CELL};opacity:.6">{text(label)}</td>{_cell(value)}</tr>'
+        f'<tr style="background:none"><td style="{_CELL};{_LABEL}">{text(label)}</td>{_cell(value)}</tr>'
         for label, value in pairs
     )
     body = "".join(rows)
-    return f'<table style="border-collapse:collapse"><tbody>{body}</tbody></table>' if body else ""
+    return f'<table style="{_TABLE}"><tbody>{body}</tbody></table>' if body else ""
 
 
 def _cell(value: Any) -> str:

@@ -186,13 +186,18 @@ class Job:
         """What to raise for a job that ended without its promised result."""
         lines = [f"Job {self.name!r} ended as {self.status}. {self.detail}".rstrip()]
         for failure in self.failures[:1]:
-            lines += [story.failure_line(failure), story.failure_quotes(failure)]
+            lines += [*self._unsaid(failure), story.failure_quotes(failure)]
         fields = {"name": self.name, "status": self.status, "failures": self.failures}
         message = "\n".join(line for line in lines if line)
         if self.status in ("NotResponding", "NotStarted"):
             return IncompleteError(message, hint="Go on where it stopped: job.resume().wait()", **fields)
         kind = JobCanceled if self.status == "Canceled" else JobError
         return kind(message, hint=f"See more: job.logs(), job.failures, hpcbatch job show --name {self.name}", **fields)
+
+    def _unsaid(self, failure: Mapping[str, Any]) -> list[str]:
+        """The line about *failure*, unless the detail ends in it."""
+        message = story.clean(str(failure.get("message") or ""))
+        return [] if message and self.detail.endswith(message) else [story.failure_line(failure)]
 
     def __repr__(self) -> str:
         return f"Job(name={self.name!r}, status={self.status!r}, endpoint={self.endpoint!r})"
@@ -217,7 +222,7 @@ class Job:
             parts.append(html.alarm(self.detail) if is_alarm else html.remark(self.detail))
         for number, failure in enumerate(self.failures[:5]):
             quoted = story.failure_quotes(failure) if number == 0 else ""
-            parts.append(html.alarm(story.failure_line(failure), quoted))
+            parts.append(html.alarm("".join(self._unsaid(failure)), quoted))
         return "".join(parts)
 
     def _pairs(self) -> html.Pairs:

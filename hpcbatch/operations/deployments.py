@@ -20,8 +20,9 @@ from hpcbatch.operations.endpoints import (
 from hpcbatch.operations.scripts import check_script, find_script
 from hpcbatch.operations.versions import Source, document_from, find_asset, local_path, located
 from hpcbatch.operations.workspace import Workspace
-from hpcbatch.registry.snapshots import code_file, put_code
+from hpcbatch.registry.snapshots import code_file, model_folder, put_code
 from hpcbatch.spec.deployment import ModelBatchDeployment, normalised, parse_deployment
+from hpcbatch.spec.mlmodel import check_can_predict
 from hpcbatch.spec.refs import AssetRef, parse_ref
 from hpcbatch.spec.yamlfile import Loaded, split_set
 
@@ -150,7 +151,7 @@ def _commit(
             key: resolve() if key not in before or field in touched else before[key]
             for key, (field, resolve) in resolvers.items()
         }
-        _check_together(resolved)
+        _check_together(ws, resolved)
         compute = parse_ref(deployment.compute, field="compute").name if deployment.compute else None
     spec = deployment.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     document = {
@@ -215,9 +216,20 @@ def find_environment(ws: Workspace, ref: AssetRef) -> dict[str, Any]:
     return {**find_asset(ws, "environment", ref), "registered": True}
 
 
-def _check_together(resolved: Mapping[str, Any]) -> None:
+def _check_together(ws: Workspace, resolved: Mapping[str, Any]) -> None:
     model, code = resolved["model"], resolved["code"]
-    if code is None and (model is None or model["type"] != "mlflow_model"):
+    is_mlflow = model is not None and model["type"] == "mlflow_model"
+    if is_mlflow and code is None:
+        check_can_predict(model_folder(ws.root, model["digest"]) / model["basename"])
+    elif is_mlflow and resolved["environment"] is None:
+        raise SpecError(
+            "'Environment Id' must not be empty: with a code_configuration, an MLflow model needs an environment too.",
+            hint="Add environment: azureml:NAME@latest, or remove code_configuration and MLflow predicts by itself.",
+            field="environment",
+            found=None,
+            allowed="an environment",
+        )
+    elif code is None:
         what = f"Its model is a {model['type']}" if model else "It names no model"
         raise SpecError(
             f"The deployment needs a code_configuration. {what}, so nothing says how to score.",

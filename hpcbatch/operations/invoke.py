@@ -18,6 +18,7 @@ from hpcbatch.fs import publish, scan
 from hpcbatch.ids import canonical, is_job_name, new_job_name, sha256
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.jobdir import Draft, JobDir
+from hpcbatch.operations.mlflow_models import builtin_code, check_items
 from hpcbatch.operations.resolve import ResolvedCode, ResolvedDeployment, ResolvedSettings, resolve_deployment
 from hpcbatch.operations.status import Status, describe
 from hpcbatch.operations.workspace import Workspace
@@ -65,7 +66,10 @@ def invoke(ws: Workspace, request: InvokeRequest) -> dict[str, Any]:
         return describe(_submitted(_same(jobdir.open_job(folder), digest)))
     resolved = resolve_deployment(ws, request.endpoint, request.deployment)
     settings, groups = _overridden(resolved.settings, request.overrides)
-    draft = _draft(_Decided(request, resolved, settings, _items(request), folder, groups, digest))
+    items = _items(request)
+    if resolved.code is None:
+        check_items(items)
+    draft = _draft(_Decided(request, resolved, settings, items, folder, groups, digest))
     _make_jobs_folder(ws)
     if not jobdir.create(folder, draft):
         return describe(_submitted(_same(jobdir.open_job(folder), digest)))
@@ -256,7 +260,7 @@ def _draft(decided: _Decided) -> Draft:
     throttle = min(settings.instance_count, resolved.compute.max_instances or settings.instance_count)
     groups = group_count(mini_batches, at_once=throttle, wanted=decided.wanted_groups)
     assert request.input is not None
-    code = _code(resolved.code) if resolved.code else None
+    code, code_part = _code(resolved.code) if resolved.code else builtin_code(resolved)
     record = JobRecord(
         name=folder.name,
         uuid=secrets.token_hex(16),
@@ -277,14 +281,14 @@ def _draft(decided: _Decided) -> Draft:
         scoring=_scoring(resolved, settings),
         compute=_compute(resolved, settings, throttle, folder),
         model=ModelPart(**asdict(resolved.model)) if resolved.model else None,
-        code=CodePart("code.zip", resolved.code.digest, resolved.code.scoring_script) if resolved.code else None,
+        code=code_part,
         warnings=resolved.warnings,
     )
     return Draft(record, manifest, pack_plan(0, cut([(0, mini_batches)], groups)), code)
 
 
-def _code(code: ResolvedCode) -> bytes:
-    """The code snapshot. Raises FileDamaged if it is not what the deployment was created with."""
+def _code(code: ResolvedCode) -> tuple[bytes, CodePart]:
+    """The code snapshot, and how the job names it. Raises FileDamaged if it is not what was deployed."""
     data = scan.read_document(Path(code.path), 4 << 30)
     if sha256(data) != code.digest:
         raise FileDamaged(
@@ -292,7 +296,7 @@ def _code(code: ResolvedCode) -> bytes:
             hint="Create the deployment again: hpcbatch batch-deployment create --file deployment.yml",
             path=code.path,
         )
-    return data
+    return data, CodePart("code.zip", code.digest, code.scoring_script)
 
 
 def _output_folder(request: InvokeRequest, settings: ResolvedSettings, folder: Path) -> str:

@@ -43,6 +43,14 @@ class WrongReturnType(TypeError):
     """run() returned something that cannot be written as rows."""
 
 
+class Written:
+    """Rows that are text already, of all the items of the mini-batch: what `mlflow_model.py` returns."""
+
+    def __init__(self, rows: int, text: str) -> None:
+        self.rows = rows
+        self.text = text
+
+
 class _Marked(io.RawIOBase):
     """A raw stream that puts a marker before the first text of each mini-batch and, when told so, after the last."""
 
@@ -121,6 +129,8 @@ def _is_a(result: Any, module: str, name: str) -> bool:
 
 def rows_of(result: Any) -> tuple[int, Callable[[], str]]:
     """(number of rows, function that makes their bytes) for what run() returned, written as Azure ML writes it."""
+    if isinstance(result, Written):
+        return result.rows, lambda: str(result.text)
     if isinstance(result, tuple):
         result = list(result)
     if isinstance(result, list):
@@ -286,7 +296,7 @@ class Driver:
             self.failed("exception", error, mini_batch)
             return
         self.end_output()
-        failed = max(0, len(paths) - rows)
+        failed = 0 if isinstance(result, Written) else max(0, len(paths) - rows)
         self.reply(b"DONE", DONE.pack(mini_batch, min(rows, 0xFFFFFFFF), failed, took_us), data)
 
     def serve(self) -> None:

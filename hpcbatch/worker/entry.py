@@ -232,22 +232,25 @@ def _driver_factory(job: JobDir, manifest: Manifest, local: Path) -> Callable[[i
     assert record.code is not None
     code = scratch.unpack_code(job.paths.root / record.code.file, record.code, local / "code")
     model = scratch.place_model(record.model, local / "model") if record.model else None
-    arguments = driver_arguments(record.scoring)
+    arguments = [*driver_arguments(record.scoring), "--input_fds_0", manifest.root]
     arguments[1] = record.code.scoring_script
 
     def start(number: int) -> DriverProcess:
-        return DriverProcess(
-            DriverSpec(
-                python=record.scoring.python,
-                launcher=(),
-                environment=driver_environment(job, model, number),
-                code=str(code),
-                script=record.code.scoring_script if record.code else "",
-                argv=arguments,
-                root=manifest.root,
-                output_action=record.scoring.output_action,
-            )
+        spec = DriverSpec(
+            python=record.scoring.python,
+            launcher=(),
+            environment=driver_environment(job, model, number),
+            code=str(code),
+            script=record.code.scoring_script if record.code else "",
+            argv=arguments,
+            root=manifest.root,
+            output_action=record.scoring.output_action,
         )
+        try:
+            return DriverProcess(spec)
+        except (FileNotFoundError, PermissionError) as error:
+            words = f"the interpreter {record.scoring.python!r} cannot be started: {error.strerror}"
+            raise Abort({"kind": "init", "type": type(error).__name__, "message": words}) from error
 
     return start
 

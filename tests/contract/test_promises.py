@@ -9,6 +9,7 @@ import pytest
 from hpcbatch.errors import Conflict, FileDamaged, NotFound, SpecError
 from hpcbatch.jobdir.coverage import read_coverage
 from hpcbatch.operations import endpoints, jobs
+from hpcbatch.operations import invoke as invoking
 from hpcbatch.operations.resolve import resolve_deployment
 from tests.site import ECHO, ENDPOINT, Site, echoed, eventually
 
@@ -105,6 +106,38 @@ def test_a_damaged_snapshot_is_refused_and_nothing_runs(site: Site, tmp_path: Pa
     Path(resolved.code.path).unlink()
 
 
+@pytest.mark.parametrize("name", ["code.zip", "manifest.bin"])
+def test_a_sealed_file_that_was_changed_is_refused_and_nothing_runs(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Somebody changes it after the job was sealed and before it runs."""
+    deployment = site.deploy(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef run(m):\n    return m\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(invoking, "submit", lambda job, round_number: None)
+        job_name = site.start(deployment, site.data(2))
+    sealed = site.root(job_name) / name
+    content = bytearray(sealed.read_bytes())
+    content[len(content) // 2] ^= 1
+    sealed.chmod(0o600)
+    sealed.write_bytes(content)
+    assert jobs.show_job(site.ws, job_name)["status"] == "NotStarted"
+    jobs.resume_job(site.ws, job_name)
+    ended = site.wait(job_name)
+    assert (ended.status, ended.exit_code, ended.output) == ("Failed", 5, None), ended
+    assert f"{name} is not the" in ended.detail
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_environment_that_is_gone_when_the_job_runs_is_named(site: Site, tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_bytes(b"#!/nowhere/python\n")
+    python.chmod(0o755)
+    ended = site.run(site.deploy(python=python, mini_batch_size=1), site.data(2))
+    assert (ended.status, ended.exit_code) == ("Failed", 5), ended
+    assert f"the interpreter {str(python)!r} cannot be started: No such file or directory" in ended.detail
+
+
 def jobs_in(site: Site) -> set[str]:
     return {path.name for path in site.ws.jobs.glob("*/*")}
 
@@ -139,10 +172,20 @@ def test_bad_input_is_refused_with_what_to_do_and_leaves_nothing(site: Site, tmp
 def test_invoked_from_inside_a_slurm_job(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the enclosing job left in the environment neither selects work nor becomes options of the new job."""
     outer = {
-        **{"SLURM_JOB_ID": "4711", "SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": "9"},
-        **{"SLURM_NTASKS": "3", "SLURM_CPUS_PER_TASK": "99", "SLURM_MEM_PER_NODE": "7", "SLURM_EXPORT_ENV": "NONE"},
-        **{"SBATCH_PARTITION": "no-such-partition", "SBATCH_TIMELIMIT": "1", "SRUN_CPUS_PER_TASK": "99"},
-        **{"SLURM_STEP_NODELIST": "elsewhere", "SLURM_NODELIST": "elsewhere", "PMI_RANK": "2", "PYTHONPATH": "/nowhere"},
+
+            "SLURM_JOB_ID": "4711",
+            "SLURM_ARRAY_JOB_ID": "4711",
+            "SLURM_ARRAY_TASK_ID": "3",
+            "SLURM_RESTART_COUNT": "9"
+        ,
+        "SLURM_NTASKS": "3", "SLURM_CPUS_PER_TASK": "99", "SLURM_MEM_PER_NODE": "7", "SLURM_EXPORT_ENV": "NONE",
+        "SBATCH_PARTITION": "no-such-partition", "SBATCH_TIMELIMIT": "1", "SRUN_CPUS_PER_TASK": "99",
+
+            "SLURM_STEP_NODELIST": "elsewhere",
+            "SLURM_NODELIST": "elsewhere",
+            "PMI_RANK": "2",
+            "PYTHONPATH": "/nowhere"
+        ,
     }
     for key, value in outer.items():
         monkeypatch.setenv(key, value)

@@ -1,0 +1,217 @@
+"""Jobs that write down every call of run(), on clusters of their own: what a fault cost can be counted afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcbatch.jobdir.coverage import read_coverage
+from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.jobdir.ledgers import AttemptFiles, all_attempts
+from hpcbatch.operations import jobs
+from hpcbatch.records.ledger import Kind
+from tests import conftest
+from tests.processes import WORKER, drivers_of, of_job
+from tests.site import Site, echoed, eventually
+
+if TYPE_CHECKING:
+    from tests.conftest import DevCluster
+
+SCRIPT = """
+import os, time
+
+def note(word, name):
+    calls = os.open(os.environ["CALLS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(calls, f"{word} {name}\\n".encode())
+    os.close(calls)
+
+def run(mini_batch):
+    names = [os.path.basename(path) for path in mini_batch]
+    note("begin", names[0])
+    until = time.monotonic() + float(os.environ["RUN_S"])
+    while time.monotonic() < until:
+        time.sleep(0.02)
+    note("end", names[0])
+    return names
+"""
+COMPUTES: tuple[dict[str, Any], ...] = (
+    {"name": "spot", "type": "slurm", "low_priority_partition": "preempt", "tier": "low_priority"},
+    {"name": "dedicated", "type": "slurm", "partition": "preempt", "merge": {"partition": "normal"}},
+    {"name": "whole", "type": "slurm", "partition": "preempt", "cpus_per_task": 4, "merge": {"partition": "normal"}},
+    {"name": "steps", "type": "slurm", "low_priority_partition": "preempt", "tier": "low_priority", "cpus_per_task": 4},
+)
+
+
+@contextmanager
+def own_cluster(*options: str) -> Iterator[DevCluster]:
+    """A cluster for one module."""
+    folder = conftest.new_folder()
+    try:
+        yield conftest.bring_up(folder, options)
+    finally:
+        if (folder / "cluster.json").exists():
+            conftest.control("down", folder, "--purge")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def own_site() -> Iterator[Site]:
+    """A workspace in a short path of its own."""
+    with tempfile.TemporaryDirectory(prefix="hpcbatch-site-") as folder:
+        yield Site(Path(folder), "spot").set_up(*COMPUTES)
+
+
+@contextmanager
+def speaking_to(cluster: DevCluster, **more: str) -> Iterator[None]:
+    """Slurm's commands in this process, and in what it starts, speak to *cluster*."""
+    wanted = {"SLURM_CONF": str(cluster.conf), **more}
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One job, its calls and the cluster it was sent to."""
+
+    site: Site
+    cluster: DevCluster
+    name: str
+    calls: Path
+    count: int
+
+    @property
+    def job(self) -> JobDir:
+        return jobs.find_job(self.site.ws, self.name)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its Slurm jobs begin with."""
+        return self.job.record.slurm_name
+
+    def done(self) -> int:
+        return read_coverage(self.job).done
+
+    def half_done(self) -> bool:
+        return self.done() >= self.count // 2
+
+    def verdict(self) -> Mapping[str, Any]:
+        return self.job.verdict() or {}
+
+    def array(self, round_number: int = 0, first: int = 0) -> str:
+        """The Slurm job id of an array."""
+        note = self.job.document(self.job.paths.round(round_number) / f"array-{first}.json") or {}
+        return str(note["slurm_job_id"])
+
+    def queued(self, what: str = "%i %j %T %r %N") -> list[str]:
+        """Its lines in the queue."""
+        text = self.cluster.run("squeue", "-h", "-r", "-o", f"%j|{what}")
+        return [line.partition("|")[2] for line in text.splitlines() if line.startswith(self.prefix)]
+
+    def workers(self) -> list[int]:
+        return of_job(self.job.root, WORKER)
+
+    def drivers(self) -> list[int]:
+        return [pid for worker in self.workers() for pid in drivers_of(worker)]
+
+    def status(self) -> tuple[str, str]:
+        with speaking_to(self.cluster):
+            shown = jobs.show_job(self.site.ws, self.name)
+        return shown["status"], shown["detail"]
+
+    def wait(self, timeout_s: float = 60) -> Mapping[str, Any]:
+        """Until it has a verdict; the files alone are asked."""
+
+        def ended() -> bool:
+            return bool(self.verdict())
+
+        try:
+            eventually(ended, timeout_s, 0.1)
+        except AssertionError as error:
+            queue = "\n".join(self.queued())
+            raise AssertionError(f"{self.name}: {error}\n{queue}\n{self.site.log(self.name)}") from None
+        return self.verdict()
+
+    def tally(self) -> Counter[str]:
+        """How many mini-batches were begun more than once, ended more than once, and begun without an end."""
+        words = [line.split() for line in self.calls.read_text().splitlines()] if self.calls.exists() else []
+        begun = Counter(name for word, name in words if word == "begin")
+        ended = Counter(name for word, name in words if word == "end")
+        return Counter(
+            calls=begun.total(),
+            begun_again=sum(n > 1 for n in begun.values()),
+            ended_again=sum(n > 1 for n in ended.values()),
+            never_ended=begun.total() - ended.total(),
+        )
+
+    def records(self, *kinds: Kind) -> list[tuple[AttemptFiles, int]]:
+        """(attempt, mini-batch) of every accepted record of these kinds."""
+        job = self.job
+        return [
+            (attempt, record.mini_batch)
+            for attempt in all_attempts(job.paths)
+            for record in attempt.scan(job.record.uuid_bytes)
+            if record.kind in kinds
+        ]
+
+    def assert_undisturbed(self) -> None:
+        """The output has the bytes of a quiet run, and no try was spent."""
+        verdict = self.verdict()
+        assert verdict.get("completed"), (verdict, self.site.log(self.name))
+        assert self.site.output(self.name) == echoed(self.count), self.site.log(self.name)
+        assert (verdict["mini_batches_done"], verdict["items_failed"]) == (self.count, 0)
+        assert self.records(Kind.FAIL, Kind.ABORT) == []
+
+    def assert_nothing_finished_ran_again(self, *, kills: int) -> None:
+        """Every mini-batch has one COMMIT. A worker may be killed between a run()'s last line and its COMMIT, an
+        instant that at most one of its mini-batches is in.
+        """
+        committed = Counter(mini_batch for _, mini_batch in self.records(Kind.COMMIT))
+        assert set(committed.values()) == {1}, committed
+        found = self.tally()
+        assert found["ended_again"] <= 1, found
+        assert found["begun_again"] <= kills, found
+
+
+def start(
+    site: Site, cluster: DevCluster, count: int = 40, *, run_s: float = 0.2, compute: str = "spot", groups: int = 2,
+    **more: Any,
+) -> Watched:  # fmt: skip
+    """A job of *count* mini-batches that forgives no failed try."""
+    calls = site.folder / site.fresh("calls")
+    variables = {"CALLS": str(calls), "RUN_S": str(run_s)}
+    deployment = site.deploy(
+        SCRIPT, compute=compute, instances=groups, mini_batch_size=1, environment_variables=variables,
+        retry_settings={"max_retries": 0, "timeout": 600}, error_threshold=-1,
+    )  # fmt: skip
+    data = site.data(count)
+    with speaking_to(cluster):
+        name = site.start(deployment, data, groups=groups, **more)
+    return Watched(site, cluster, name, calls, count)
+
+
+def take_the_nodes(cluster: DevCluster, nodes: int) -> str:
+    """A short job in `normal` that needs *nodes* whole nodes; its id."""
+    return cluster.submit(
+        "--partition=normal", f"--nodes={nodes}", "--exclusive", "--output=/dev/null", wrap="sleep 1"
+    )
+
+
+def until_all(watched: Sequence[Watched], ready: str, timeout_s: float) -> None:
+    """Until every one of them is *ready*, the name of a method."""
+    for one in watched:
+        eventually(getattr(one, ready), timeout_s, 0.1)
