@@ -175,6 +175,10 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
     count = sum(stop - start for start, stop in missing)
     if job.rounds()[-1] > current:
         return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; a later round is planned already"
+    if job.record.compute.kind == "slurm" and _cancelled_by_hand(job, current):
+        again = f"hpcbatch job resume --name {job.record.name}"
+        text = f"{count} mini-batches have no result, because the array was cancelled with scancel. Continue: {again}"
+        return EXIT_FAILED, f"ERROR: {text}"
     deaths = repair.crashed_starts(job)
     news = [count, deaths.total()]
     if current + 1 >= MAX_ROUNDS or _barren_rounds(job, current, news) >= MAX_BARREN_ROUNDS:
@@ -196,6 +200,12 @@ def _barren_rounds(job: JobDir, current: int, news: list[int]) -> int:
         if before.get("news") != news:
             return current - number
     return current + (news == [job.record.mini_batches, 0])
+
+
+def _cancelled_by_hand(job: JobDir, current: int) -> bool:
+    from hpcbatch.rounds.submission import cancelled_by_hand  # heavy, and only needed when something is missing
+
+    return cancelled_by_hand(job, current)
 
 
 def _submit_next(job: JobDir) -> str:

@@ -72,6 +72,21 @@ def recorded_ids(job: JobDir) -> dict[str, str]:
     return found
 
 
+def cancelled_by_hand(job: JobDir, round_number: int) -> bool:
+    """Whether all that was left of the round's arrays was cancelled (`scancel ARRAY`), not just one of its tasks.
+
+    False where Slurm cannot say: a round too many is the smaller harm.
+    """
+    from hpcbatch.scheduler import slurm_commands
+
+    try:
+        states = slurm_commands.final_states(f"{round_name(job, round_number)}w")
+    except SchedulerError:
+        return False
+    left = [state for state in states if state != "COMPLETED"]
+    return set(left) == {"CANCELLED"} and (len(left) > 1 or len(left) == len(states))
+
+
 class _Submission:
     """Submits what has no note yet and is not in the queue as it was *seen*."""
 
@@ -83,58 +98,56 @@ class _Submission:
         """The id of the one submission under *request*'s name: noted, found in the queue, or made now."""
         if note.name in scan.names(note.parent):
             return _noted(note)
-        found = self._settle(request.name, self._seen) or self._submit(request)
-        if jobdir.publish_document(note, {"slurm_job_id": found, "name": request.name}):
-            return found
-        # Somebody submitted the same round at the same time and was first: theirs counts.
-        theirs = _noted(note)
-        if theirs != found:
-            self._scheduler.cancel([found])
-        return theirs
+        mine = _of_name(request.name, self._seen)
+        found, mine = (_oldest(mine), mine) if mine else self._submit(request)
+        jobdir.publish_document(note, {"slurm_job_id": found, "name": request.name})
+        # Whoever submitted the same round at the same time goes by the note too, so all of them keep the same one.
+        kept = _noted(note)
+        if others := sorted({found, *(e.array_job_id for e in mine)} - {kept}):
+            self._scheduler.cancel(others)
+        if any(e.array_job_id == kept and e.state is State.HELD for e in mine):
+            self._scheduler.release([kept])
+        return kept
 
-    def _submit(self, request: Request) -> str:
-        """Submit; when in doubt look for the name, and only then try once more, held."""
+    def _submit(self, request: Request) -> tuple[str, list[Entry]]:
+        """Submit; when in doubt look for the name, and only then try once more, held. What the queue showed of it, if
+        it was asked.
+        """
         try:
-            return self._scheduler.submit(request)
+            return self._scheduler.submit(request), []
         except SchedulerError as error:
             if not error.fields.get("transient"):
                 raise
-        if found := self._look_for(request.name):
-            return found
+        if mine := self._look_for(request.name):
+            return _oldest(mine), mine
         self._scheduler.submit(replace(request, hold=True))
-        settled = self._settle(request.name, self._scheduler.queue(request.name))
-        if not settled:
-            raise SchedulerError(
-                f"Slurm accepted {request.name} and does not know it any more.",
-                hint="Run the same command again.",
-                transient=True,
-            )
-        return settled
+        if mine := _of_name(request.name, self._scheduler.queue(request.name)):
+            return _oldest(mine), mine
+        raise SchedulerError(
+            f"Slurm accepted {request.name} and does not know it any more.",
+            hint="Run the same command again.",
+            transient=True,
+        )
 
-    def _look_for(self, name: str) -> str:
+    def _look_for(self, name: str) -> list[Entry]:
         end = time.monotonic() + DOUBT_S
         while True:
             try:
-                if found := self._settle(name, self._scheduler.queue(name)):
+                if found := _of_name(name, self._scheduler.queue(name)):
                     return found
             except SchedulerError:  # the controller is what is slow; asked again until the time is over
                 pass
             if time.monotonic() > end:
-                return ""
+                return []
             time.sleep(1.0)
 
-    def _settle(self, name: str, entries: list[Entry]) -> str:
-        """The oldest job of that very name, let go if it is held; the later ones are ended. "" if there is none."""
-        mine = [e for e in entries if e.name == name and e.array_job_id.isdigit() and e.state is not State.ENDED]
-        ids = sorted({int(e.array_job_id) for e in mine})
-        if not ids:
-            return ""
-        if ids[1:]:
-            self._scheduler.cancel([str(later) for later in ids[1:]])
-        oldest = str(ids[0])
-        if any(e.array_job_id == oldest and e.state is State.HELD for e in mine):
-            self._scheduler.release([oldest])
-        return oldest
+
+def _of_name(name: str, entries: list[Entry]) -> list[Entry]:
+    return [e for e in entries if e.name == name and e.array_job_id.isdigit() and e.state is not State.ENDED]
+
+
+def _oldest(entries: list[Entry]) -> str:
+    return str(min(int(e.array_job_id) for e in entries))
 
 
 def _noted(note: Path) -> str:

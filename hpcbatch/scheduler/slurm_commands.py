@@ -73,6 +73,12 @@ def queue(prefix: str) -> list[Entry]:
     return parse_queue(call(["squeue", "--me", "-h", "-o", _QUEUE_FORMAT]), prefix)
 
 
+def final_states(prefix: str) -> list[str]:
+    """The state, in Slurm's word, of each array task whose job name begins with *prefix* and that Slurm remembers."""
+    text = call(["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%j|%T"])
+    return [line.partition("|")[2] for line in text.splitlines() if line.startswith(prefix)]
+
+
 def history(ids: Sequence[str], since: str) -> dict[str, str]:
     """What accounting says of jobs that left the queue: Slurm job id to state; {} where there is no accounting.
 

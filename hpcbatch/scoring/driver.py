@@ -16,7 +16,6 @@ What the script prints goes to file descriptors 1 and 2, for a mini-batch that p
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import io
 import json
@@ -232,9 +231,11 @@ class Driver:
     def end_output(self) -> None:
         """What was printed is complete; what comes now belongs to init() or shutdown()."""
         for raw, text in self.streams:
-            with contextlib.suppress(ValueError, OSError):  # the script closed it
+            try:
                 text.flush()
                 raw.end()
+            except (ValueError, OSError):  # the script closed it: there is nobody to tell
+                raw.open = False
             raw.mini_batch = INIT_MARK
 
     def reply(self, operation: bytes, meta: bytes, payload: bytes = b"") -> None:

@@ -116,7 +116,8 @@ def _table(path: str, kind: str) -> Any:
         known = {name: _NUMPY_TYPES.get(wanted, "object") for name, wanted in types.items() if wanted != "datetime"}
         found = pd.read_csv(path, dtype={name: dtype for name, dtype in known.items() if types[name]})
     elif kind == ".jsonl":
-        found = pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+        with open(path, encoding="utf-8") as file:
+            found = pd.DataFrame([json.loads(line) for line in file if line.strip()])
     else:
         found = pd.read_parquet(path)
     for name, wanted in types.items():

@@ -207,7 +207,7 @@ class Loop:
         if driver is None or not slot.ready:
             return
         while slot.queued is None and not slot.stopping:
-            mini_batch = self._next() if slot.current is None or not self._alone(slot) else None
+            mini_batch = self._next() if slot.current is None or self._may_prefetch(slot) else None
             if mini_batch is None:
                 break
             if slot.current is None:
@@ -244,8 +244,12 @@ class Loop:
             return self._suspects.popleft()
         return None
 
-    def _alone(self, slot: Slot) -> bool:
-        return slot.current in self._work.suspects
+    def _may_prefetch(self, slot: Slot) -> bool:
+        """Whether a second mini-batch may wait in the pipe: not beside a suspect, nor once every commit is synced.
+
+        A driver that goes on while its last result is being synced would lose two mini-batches to a SIGKILL.
+        """
+        return slot.current not in self._work.suspects and not self._writer.sync_each
 
     # -- failures
 

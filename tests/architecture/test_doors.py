@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.tree import DRIVER, PACKAGE, calls, dotted, imports, package_files, report, where
+from tests.architecture.tree import DRIVER, MLFLOW_SCRIPT, PACKAGE, calls, dotted, imports, package_files, report, where
 
 DOORS = {
     "submitit": ("scheduler/",),
@@ -20,7 +20,11 @@ DOORS = {
     "mlflow": ("tracking.py", "tracking/"),
     "mpi4py": ("worker/",),
 }
-IN_DRIVER_FROM_THE_USERS_ENVIRONMENT = {"mlflow"}
+# What runs under the interpreter of a user's environment, and what it may import there, when a function is called.
+THERE: dict[Path, set[str]] = {
+    DRIVER: set(),
+    MLFLOW_SCRIPT: {"mlflow", "numpy", "pandas", "PIL", "hpcbatch_driver"},
+}
 MAY_CREATE_FILES = {
     "fs/": "the door itself",
     "worker/scratch.py": "fills a folder of its own process on the node, which nobody else reads",
@@ -47,8 +51,7 @@ def test_a_library_is_imported_behind_its_door_only(library: str) -> None:
         for path in package_files()
         if not _room(path).startswith(DOORS[library])
         for item in imports(path)
-        if item.module.split(".")[0] == library
-        and not (path == DRIVER and item.lazy and library in IN_DRIVER_FROM_THE_USERS_ENVIRONMENT)
+        if item.module.split(".")[0] == library and not (item.lazy and library in THERE.get(path, ()))
     ]
     report(found, f"{library} is imported in {' and '.join(DOORS[library])} only:")
 
@@ -98,36 +101,37 @@ def _mode_writes(name: str, call: ast.Call) -> bool:
     return any(isinstance(m, ast.Constant) and isinstance(m.value, str) and set(m.value) & set("wax+") for m in modes)
 
 
-def test_the_driver_needs_nothing_but_a_python() -> None:
-    """scoring/driver.py runs in the user's environment, where nothing of ours is installed and Python may be 3.8."""
+@pytest.mark.parametrize("path", THERE, ids=lambda path: path.stem)
+def test_the_driver_needs_nothing_but_a_python(path: Path) -> None:
+    """It runs in the user's environment, where nothing of ours is installed and Python may be 3.8."""
     allowed = set(sys.stdlib_module_names)
     found = [
-        f"{where(DRIVER, item.line)} imports {item.module}"
-        for item in imports(DRIVER)
-        if item.module.split(".")[0] not in allowed
-        and not (item.lazy and item.module.split(".")[0] in IN_DRIVER_FROM_THE_USERS_ENVIRONMENT)
+        f"{where(path, item.line)} imports {item.module}"
+        for item in imports(path)
+        if item.module.split(".")[0] not in allowed and not (item.lazy and item.module.split(".")[0] in THERE[path])
     ]
     report(found, "The driver imports the standard library only:")
 
 
-def test_the_driver_speaks_python_3_8() -> None:
+@pytest.mark.parametrize("path", THERE, ids=lambda path: path.stem)
+def test_the_driver_speaks_python_3_8(path: Path) -> None:
     """Neither its grammar nor the names it uses are newer than Python 3.8."""
-    tree = ast.parse(DRIVER.read_bytes(), feature_version=(3, 8))
+    tree = ast.parse(path.read_bytes(), feature_version=(3, 8))
     newer = {"removeprefix", "removesuffix", "bit_count", "pairwise", "batched", "is_relative_to", "with_stem"}
     found = [
-        f"{where(DRIVER, node.lineno)} .{node.attr}"
+        f"{where(path, node.lineno)} .{node.attr}"
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in newer
     ]
     found += [
-        f"{where(DRIVER, call.lineno)} {name}({keyword.arg}=)"
+        f"{where(path, call.lineno)} {name}({keyword.arg}=)"
         for name, call in calls(tree)
         for keyword in call.keywords
         if (name, keyword.arg) in {("zip", "strict"), ("dataclass", "slots"), ("dataclass", "kw_only")}
         or name in {"functools.cache", "aiter", "anext"}
     ]
     modern = {"tomllib", "zoneinfo", "graphlib"}
-    found += [f"{where(DRIVER, item.line)} imports {item.module}" for item in imports(DRIVER) if item.module in modern]
+    found += [f"{where(path, item.line)} imports {item.module}" for item in imports(path) if item.module in modern]
     report(found, "Newer than Python 3.8:")
     if any((isinstance(n, ast.arg | ast.AnnAssign) and n.annotation) or _returns(n) for n in ast.walk(tree)):
         futures = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]

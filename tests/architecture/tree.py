@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "hpcbatch"
 DRIVER = PACKAGE / "scoring" / "driver.py"
+MLFLOW_SCRIPT = PACKAGE / "scoring" / "mlflow_model.py"
 
 
 @dataclass(frozen=True)

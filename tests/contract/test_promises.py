@@ -172,20 +172,21 @@ def test_bad_input_is_refused_with_what_to_do_and_leaves_nothing(site: Site, tmp
 def test_invoked_from_inside_a_slurm_job(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the enclosing job left in the environment neither selects work nor becomes options of the new job."""
     outer = {
-
-            "SLURM_JOB_ID": "4711",
-            "SLURM_ARRAY_JOB_ID": "4711",
-            "SLURM_ARRAY_TASK_ID": "3",
-            "SLURM_RESTART_COUNT": "9"
-        ,
-        "SLURM_NTASKS": "3", "SLURM_CPUS_PER_TASK": "99", "SLURM_MEM_PER_NODE": "7", "SLURM_EXPORT_ENV": "NONE",
-        "SBATCH_PARTITION": "no-such-partition", "SBATCH_TIMELIMIT": "1", "SRUN_CPUS_PER_TASK": "99",
-
-            "SLURM_STEP_NODELIST": "elsewhere",
-            "SLURM_NODELIST": "elsewhere",
-            "PMI_RANK": "2",
-            "PYTHONPATH": "/nowhere"
-        ,
+        "SLURM_JOB_ID": "4711",
+        "SLURM_ARRAY_JOB_ID": "4711",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_RESTART_COUNT": "9",
+        "SLURM_NTASKS": "3",
+        "SLURM_CPUS_PER_TASK": "99",
+        "SLURM_MEM_PER_NODE": "7",
+        "SLURM_EXPORT_ENV": "NONE",
+        "SBATCH_PARTITION": "no-such-partition",
+        "SBATCH_TIMELIMIT": "1",
+        "SRUN_CPUS_PER_TASK": "99",
+        "SLURM_STEP_NODELIST": "elsewhere",
+        "SLURM_NODELIST": "elsewhere",
+        "PMI_RANK": "2",
+        "PYTHONPATH": "/nowhere",
     }
     for key, value in outer.items():
         monkeypatch.setenv(key, value)

@@ -1,8 +1,8 @@
 """The fenced blocks of a page, and a page as one script: its blocks, from the first to the last.
 
-    <!-- not run: the reason -->    right before a bash or python block: it is not run
-    <!-- set up: NAME -->           anywhere: what the page takes for granted (tests/docs/places.py)
-    <!-- prints -->                 right before a text block: what the block before it prints
+<!-- not run: the reason -->    right before a bash or python block: it is not run
+<!-- set up: NAME -->           anywhere: what the page takes for granted (tests/docs/places.py)
+<!-- prints -->                 right before a text block: what the block before it prints
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 RUN = ("bash", "python")
 _NOT_RUN = re.compile(r"<!-- not run: (.+?) -->$")
 _SET_UP = re.compile(r"^<!-- set up: ([a-z-]+) -->$", re.MULTILINE)
-_BLOCK = re.compile(r"^(?P<before>[^\n]*)\n(?P<blank>\n?)```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^(?P<before>[^\n]*)\n```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "==== block "
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,11 +30,9 @@ def made_quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     An environment that *Run it* has made here already is used: making it takes a minute on a slow network.
     """
     place = Place(tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("home"), {})
-    copied = subprocess.run(["git", "ls-files", "-z", QUICKSTART], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in filter(None, copied.stdout.split("\0")):
-        (place.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (place.folder / name).write_bytes((ROOT / name).read_bytes())
     folder = place.folder / QUICKSTART
+    generated = shutil.ignore_patterns(".venv", "data", "model", "truth.csv", "named-outputs", "__pycache__")
+    shutil.copytree(ROOT / QUICKSTART, folder, ignore=generated)
     there = Path(os.environ.get("QUICKSTART_VENV") or ROOT / QUICKSTART / ".venv")
     if (there / ".complete").exists():
         (folder / ".venv").symlink_to(there.resolve())
@@ -79,7 +77,8 @@ def test_the_blocks_of_a_page_run_in_order(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_is_found(page: Path) -> None:
     """None is hidden from the test by where it stands: indented, or behind a fence of another kind."""
-    fences = re.findall(rf"^\s*[`~]{{3,}}\s*(?:{'|'.join(RUN)}|sh|shell|console|py)\b", page.read_text("utf-8"), re.MULTILINE)
+    kinds = "|".join([*RUN, "sh", "shell", "console", "py"])
+    fences = re.findall(rf"^\s*[`~]{{3,}}\s*(?:{kinds})\b", page.read_text("utf-8"), re.MULTILINE)
     assert len(fences) == len(blocks(page))
 
 

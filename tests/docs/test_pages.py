@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,33 @@ def test_links_lead_somewhere(page: Path) -> None:
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|sh|toml|yml|ipynb))`")
+FOLDERS = (ROOT, ROOT / "hpcbatch", ROOT / "examples" / "quickstart")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    """`jobdir/attempt.py` and `tests/contract/test_bounds.py` are where a reader looks for them."""
+    names = PATH.findall(page.read_text("utf-8"))
+    assert [name for name in names if not any((folder / name).exists() for folder in FOLDERS)] == []
+
+
+def test_dependencies_are_told_as_they_are_declared() -> None:
+    """The table has what pyproject.toml has, with the same bounds."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text("utf-8")
+    told = re.findall(r"^\| ([a-z]+ [<>=0-9., ]+) \|", page, re.MULTILINE)
+    assert {name.replace(" ", "") for name in told} == set(declared["dependencies"])
+    assert [extra for extra in declared["optional-dependencies"] if f"`{extra}`" not in page] == []
+
+
+def test_every_room_has_its_floor_in_the_picture() -> None:
+    """The table of floors is that of the package."""
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+    package = [
+        path for path in (ROOT / "hpcbatch").iterdir() if path.stem[0] not in "_." and path.suffix in ("", ".py")
+    ]
+    rooms = {path.stem for path in package if path.is_file() or (path / "__init__.py").exists()}
+    assert sorted(room for room in rooms if f"`{room}`" not in page) == []

@@ -62,7 +62,7 @@ def test_the_process_of_a_step_is_killed(site: Site, cluster: DevCluster) -> Non
 
 def test_one_array_task_is_cancelled_by_hand(site: Site, cluster: DevCluster) -> None:
     """The merge makes up for it: what is missing is known from the ledgers alone."""
-    job = start(site, cluster, 30, groups=2)
+    job = start(site, cluster, 80, groups=2)
     eventually(lambda: job.done() >= 10)
     cluster.run("scancel", f"{job.array()}_1")
     job.wait()
@@ -198,3 +198,199 @@ def test_the_time_is_up_before_the_work(nodes: Nodes) -> None:
     nodes.limited.assert_undisturbed()
     nodes.limited.assert_nothing_finished_ran_again(kills=1)
     assert verdict["attempts"] >= 2
+
+
+# ---- submission ------------------------------------------------------------------------------------------------------
+
+SBATCH = {
+    "accepts, then times out": '{real} "$@" >&2; echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1',
+    "times out first": 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1',
+    "accepts, then hangs": '{real} "$@" >&2; sleep 60',
+    "hangs": "sleep 60",
+    "accepts and prints rubbish": '{real} "$@" >&2; echo "Welcome to the cluster! Quota: 42 %"',
+    "prints rubbish": 'echo "Welcome to the cluster!"',
+}
+
+
+def shim(folder: Path, body: str, *, until: int) -> str:
+    """A PATH in which the first *until* calls of sbatch do *body*."""
+    count, real = folder / "calls-of-sbatch", shutil.which("sbatch")
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "sbatch"
+    program.write_text(
+        f'#!/bin/sh\necho x >>{count}\n[ "$(wc -l <{count})" -le {until} ] || exec {real} "$@"\n'
+        f"{body.format(real=real)}\n"
+    )
+    program.chmod(0o755)
+    return f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize("how", SBATCH)
+def test_an_sbatch_that_cannot_be_believed(
+    how: str, site: Site, cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the first sbatch did, one array and one merge run."""
+    monkeypatch.setattr(slurm, "SUBMIT_DEADLINE_S", 2)
+    monkeypatch.setattr(submission, "DOUBT_S", 1.0)
+    monkeypatch.setenv("PATH", shim(tmp_path, SBATCH[how], until=1))
+    job = start(site, cluster, 4, groups=2)
+    names = Counter(job.queued("%j"))
+    job.wait()
+    job.assert_undisturbed()
+    assert names[f"{job.prefix}.r0.w0"] <= 2, names
+    assert names[f"{job.prefix}.r0.m"] <= 1, names
+    assert job.tally() == {"calls": 4}
+
+
+def test_an_sbatch_that_always_times_out_and_accepts(
+    site: Site, cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "DOUBT_S", 1.0)
+    monkeypatch.setenv("PATH", shim(tmp_path, SBATCH["accepts, then times out"], until=99))
+    job = start(site, cluster, 4, groups=2)
+    job.wait()
+    job.assert_undisturbed()
+    assert job.tally() == {"calls": 4}
+
+
+def test_an_sbatch_that_never_answers_leaves_a_job_that_resume_submits(
+    site: Site, cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "SUBMIT_DEADLINE_S", 1)
+    monkeypatch.setattr(submission, "DOUBT_S", 0.5)
+    path = os.environ["PATH"]
+    monkeypatch.setenv("PATH", shim(tmp_path, SBATCH["hangs"], until=99))
+    with pytest.raises(SchedulerError, match="did not answer") as caught:
+        start(site, cluster, 4, groups=2, job_name="mine")
+    assert "hpcbatch job resume --name mine" in caught.value.hint
+    monkeypatch.setenv("PATH", path)
+    job = Watched(site, cluster, "mine", next(iter(site.folder.glob("calls-*")), site.folder / "calls-1"), 4)
+    assert job.status()[0] == "NotStarted"
+    with speaking_to(cluster):
+        jobs.resume_job(site.ws, "mine")
+    job.wait()
+    job.assert_undisturbed()
+
+
+def test_the_controller_is_stopped_while_it_is_asked(site: Site, cluster: DevCluster) -> None:
+    """sbatch gives up, and the controller accepts all the same (measured)."""
+    pid = int(cluster.control("pid", "slurmctld"))
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(8, os.kill, (pid, signal.SIGCONT)).start()
+    job = start(site, cluster, 4, groups=2)
+    names = Counter(job.queued("%j"))
+    job.wait()
+    job.assert_undisturbed()
+    assert names <= Counter({f"{job.prefix}.r0.w0": 2, f"{job.prefix}.r0.m": 1})
+    assert job.tally() == {"calls": 4}
+
+
+def test_the_controller_forgets_what_it_acknowledged(site: Site, cluster: DevCluster) -> None:
+    """Killed before it saved its state, it gives the same job ids to others: they are not ours to touch."""
+    for _ in range(2):
+        job = start(site, cluster, 12, run_s=0.5, groups=2)
+        os.kill(int(cluster.control("pid", "slurmctld")), signal.SIGKILL)
+        cluster.control("restart", "slurmctld")
+        foreign = [cluster.submit("--hold", f"--output={os.devnull}", wrap="sleep 1") for _ in range(4)]
+        survived = bool(job.queued())
+        for _ in range(3):  # as often as a user types it
+            with speaking_to(cluster):
+                jobs.resume_job(site.ws, job.name)
+        print("the job survived" if survived else "the job was forgotten", foreign, job.queued())
+        job.wait(90)
+        job.assert_undisturbed()
+        job.assert_nothing_finished_ran_again(kills=2)
+        assert cluster.run("squeue", "-h", "-o", "%A %T", "-j", ",".join(foreign)).split()[1::2] == ["PENDING"] * 4
+        cluster.run("scancel", *foreign)
+
+
+def test_more_groups_than_three_arrays_may_have(site: Site, cluster: DevCluster) -> None:
+    job = start(site, cluster, 24, run_s=0.1, groups=12)
+    assert [job.array(first=first) for first in (0, 5, 10)]
+    job.wait()
+    job.assert_undisturbed()
+    assert job.tally() == {"calls": 24}
+
+
+def test_a_round_is_submitted_twice_at_once(site: Site, cluster: DevCluster) -> None:
+    """Also an array that surfaces late, under the same name: its tasks give way."""
+    job = start(site, cluster, 12, groups=2)
+    script = next(path for path in job.job.paths.slurm.glob("*.sh") if ".w0" in path.read_text())
+    late = cluster.run("sbatch", "--parsable", script).strip()
+    code = "from hpcbatch.rounds.submission import submit_round as s; from hpcbatch.jobdir.jobdir import open_job as o;"
+    code += "import sys, pathlib; print(s(o(pathlib.Path(sys.argv[1])), 0))"
+    command = [sys.executable, "-c", code, str(job.job.root)]
+    for note in ("array-0.json", "merge.json"):
+        (job.job.paths.round(0) / note).unlink()  # as if the first submission had died before it noted anything
+    with speaking_to(cluster):
+        both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        said = {process.communicate()[0] for process in both}
+    job.wait()
+    job.assert_undisturbed()
+    job.assert_nothing_finished_ran_again(kills=2)
+    assert len(said) == 1, (said, late)
+
+
+def test_merges_at_once(site: Site, cluster: DevCluster) -> None:
+    """All find something missing; one round is planned, one array and one merge submitted, one output published."""
+    job = start(site, cluster, 80, groups=2)
+    eventually(lambda: job.done() >= 8)
+    assert kill(job.workers()[0])
+    merge = next(path for path in job.job.paths.slurm.glob("*.sh") if "hpcbatch.merge" in path.read_text())
+    for _ in range(3):
+        cluster.run("sbatch", "--partition=normal", f"--dependency=afterany:{job.array()}", merge)
+    job.wait()
+    job.assert_undisturbed()
+    job.assert_nothing_finished_ran_again(kills=2)
+    assert job.job.rounds() == [0, 1]
+    eventually(lambda: not job.queued())
+
+
+# ---- what waits for somebody -----------------------------------------------------------------------------------------
+
+
+def test_a_held_job_says_so_and_how_to_let_it_go(site: Site, cluster: DevCluster) -> None:
+    job = start(site, cluster, 30, groups=1)
+    eventually(lambda: job.done() >= 5)
+    cluster.run("scontrol", "requeuehold", f"{job.array()}_0")
+    eventually(lambda: job.status()[1].startswith("Held"), 20)
+    word, detail = job.status()
+    assert (word, f"scontrol release {job.array()}" in detail) == ("Queued", True), detail
+    cluster.run("scontrol", "release", job.array())
+    job.wait()
+    job.assert_undisturbed()
+    job.assert_nothing_finished_ran_again(kills=1)
+
+
+def test_a_held_merge_says_so(site: Site, cluster: DevCluster) -> None:
+    job = start(site, cluster, 8, groups=1)
+    merge = (job.job.document(job.job.paths.round(0) / "merge.json") or {})["slurm_job_id"]
+    cluster.run("scontrol", "hold", merge)
+    eventually(lambda: job.done() >= 1)
+    for worker in job.workers():
+        kill(worker)
+    eventually(lambda: len(job.queued()) == 1)
+    word, detail = job.status()
+    assert "Held" in detail, (word, detail)
+    assert f"scontrol release {merge}" in detail
+    cluster.run("scontrol", "release", merge)
+    job.wait()
+    job.assert_undisturbed()
+
+
+def test_a_task_that_slurm_cannot_launch_is_no_hang(site: Site, cluster: DevCluster) -> None:
+    """The folder of its standard output is gone: nothing of the job can run, and it says so."""
+    cluster.run("scontrol", "update", "PartitionName=preempt", "State=DOWN")
+    try:
+        job = start(site, cluster, 8, groups=1)
+        job.job.paths.slurm.rename(job.job.root / "moved")
+    finally:
+        cluster.run("scontrol", "update", "PartitionName=preempt", "State=UP")
+    eventually(lambda: job.status()[0] == "NotResponding" or job.status()[1].startswith("Held"), 40, 0.5)
+    word, detail = job.status()
+    print(word, detail, job.queued())
+    (job.job.root / "moved").rename(job.job.paths.slurm)
+    with speaking_to(cluster):
+        jobs.resume_job(site.ws, job.name)
+    job.wait()
+    job.assert_undisturbed()

@@ -131,8 +131,9 @@ def test_a_task_cancelled_by_hand_is_made_up_for_in_the_next_round(site: Site, c
 
 
 def test_a_job_that_vanished_from_the_queue_is_stalled_and_goes_on(site: Site, cluster: DevCluster) -> None:
+    """The workers use the seconds until SIGKILL (KillWait); what is left after them waits for `job resume`."""
     deployment, calls = counted(site)
-    name = site.start(deployment, site.data(60), groups=2, instance_count=2)
+    name = site.start(deployment, site.data(300), groups=2, instance_count=2)
     eventually(lambda: done(site, name) >= 15)
     ids = cluster.run("squeue", "-h", "-o", "%A").split()
     cluster.run("scancel", *ids)
@@ -141,7 +142,7 @@ def test_a_job_that_vanished_from_the_queue_is_stalled_and_goes_on(site: Site, c
     assert f"hpcbatch job resume --name {name}" in stalled.detail
     jobs.resume_job(site.ws, name)
     ended = site.wait(name)
-    assert (ended.status, ended.output) == ("Completed", echoed(60)), ended
+    assert (ended.status, ended.output) == ("Completed", echoed(300)), ended
     assert_only_unfinished_ones_ran_again(site, name, calls, kills=2)
 
 

@@ -206,9 +206,7 @@ def start(
 
 def take_the_nodes(cluster: DevCluster, nodes: int) -> str:
     """A short job in `normal` that needs *nodes* whole nodes; its id."""
-    return cluster.submit(
-        "--partition=normal", f"--nodes={nodes}", "--exclusive", "--output=/dev/null", wrap="sleep 1"
-    )
+    return cluster.submit("--partition=normal", f"--nodes={nodes}", "--exclusive", "--output=/dev/null", wrap="sleep 1")
 
 
 def until_all(watched: Sequence[Watched], ready: str, timeout_s: float) -> None:

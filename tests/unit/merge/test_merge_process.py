@@ -230,3 +230,30 @@ def test_on_slurm_a_complete_merge_submits_nothing(tmp_path: Path, slurm_log: Pa
     score_all(job)
     assert run(job) == EXIT_PUBLISHED
     assert slurm_log.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("states", "goes_on"),
+    [
+        (["CANCELLED", "CANCELLED"], False),
+        (["CANCELLED"], False),
+        (["COMPLETED", "CANCELLED", "CANCELLED"], False),
+        (["COMPLETED", "CANCELLED"], True),
+        (["CANCELLED", "FAILED"], True),
+        (["PREEMPTED", "PREEMPTED"], True),
+    ],
+)
+def test_an_array_that_somebody_cancelled_is_not_submitted_again(
+    tmp_path: Path, slurm_log: Path, capfd: pytest.CaptureFixture[str], states: list[str], goes_on: bool
+) -> None:
+    """One cancelled task of several is made up for; `scancel ARRAY` means what it says."""
+    job = seal(tmp_path / "b3", compute=replace(COMPUTE, kind="slurm", slurm={}))
+    score(job, [0, 1])
+    lines = "".join(f"echo '{job.record.slurm_name}.r0.w0|{state}'\n" for state in states)
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.write_text(f"#!/bin/sh\ncase \"$*\" in *'-t all'*)\n{lines};; *) cat {slurm_log}.queue;; esac\n")
+    assert run(job) == (EXIT_PUBLISHED if goes_on else EXIT_FAILED)
+    assert ("sbatch" in slurm_log.read_text()) is goes_on
+    assert job.rounds() == ([0, 1] if goes_on else [0])
+    assert ("cancelled with scancel. Continue: hpcbatch job resume" in capfd.readouterr().out) is not goes_on
+    assert job.verdict() is None

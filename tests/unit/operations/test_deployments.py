@@ -184,9 +184,33 @@ def test_without_a_script_the_model_must_be_one_of_mlflow(ready: Workspace, proj
         _create(ready, project, (code, ""))
     with pytest.raises(SpecError, match="names no model"):
         _create(ready, project, (code, ""), ("model: azureml:heart@latest\n", ""))
-    (project / "model" / "MLmodel").write_text("flavors: {}\n")
+    (project / "model" / "MLmodel").write_text("flavors: {python_function: {loader_module: mlflow.sklearn}}\n")
     inline = ("azureml:heart@latest", "{path: model, type: mlflow_model}")
     assert _create(ready, project, (code, ""), inline)["code_configuration"] is None
+
+
+@pytest.mark.parametrize("flavors", ["flavors: {xgboost: {}, onnx: {}}", "flavors: {}", "run_id: x"])
+def test_a_model_that_mlflow_cannot_predict_with_needs_a_script(ready: Workspace, project: Path, flavors: str) -> None:
+    """MLmodel is read, the model is not loaded."""
+    code = "code_configuration:\n  code: code\n  scoring_script: batch_driver.py\n"
+    (project / "model" / "MLmodel").write_text(flavors + "\n")
+    inline = ("azureml:heart@latest", "{path: model, type: mlflow_model}")
+    with pytest.raises(SpecError, match=r"no flavor python_function.* It has: (none|onnx, xgboost)\.") as caught:
+        _create(ready, project, (code, ""), inline)
+    assert (caught.value.fields["field"], caught.value.fields["line"]) == ("model", 4)
+    assert _create(ready, project, inline)["code_configuration"]["scoring_script"] == "batch_driver.py"  # type: ignore[index]
+
+
+def test_a_script_for_an_mlflow_model_needs_an_environment(ready: Workspace, project: Path) -> None:
+    """Azure ML's rule, in its words and in ours."""
+    (project / "model" / "MLmodel").write_text("flavors: {python_function: {}}\n")
+    inline = ("azureml:heart@latest", "{path: model, type: mlflow_model}")
+    text = (project / "deployment.yml").read_text()
+    environment = text[text.index("environment:") : text.index("compute:")]
+    with pytest.raises(SpecError, match="'Environment Id' must not be empty") as caught:
+        _create(ready, project, (environment, ""), inline)
+    assert caught.value.fields["field"] == "environment"
+    assert "environment: azureml:NAME@latest" in caught.value.hint
 
 
 def test_an_update_keeps_what_it_does_not_name(

@@ -129,7 +129,7 @@ def test_an_environment_without_a_name_is_matched_by_its_image(ready: Workspace,
 
 
 def test_an_mlflow_model_without_environment_is_matched_by_its_name(ready: Workspace, project: Path) -> None:
-    (project / "model" / "MLmodel").write_text("flavors: {}\n")
+    (project / "model" / "MLmodel").write_text("flavors: {python_function: {}}\n")
     (project / "mlflow.yml").write_text(
         "name: flow\nendpoint_name: heart-batch\ntype: model\ncompute: local\n"
         "model: {name: heart, path: model, type: mlflow_model}\n"

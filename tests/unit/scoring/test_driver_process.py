@@ -1,34 +1,20 @@
-"""One driver alone: what it is told, what it answers, what it prints, and how it ends."""
+"""One driver alone: what it is told, what it answers, and how it ends."""
 
 from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hpcbatch.scoring.driver_process import (
-    Done,
-    DriverProcess,
-    DriverSpec,
-    Failed,
-    Ready,
-    Reply,
-    Stopped,
-    Text,
-)
-
-TIMEOUT_S = 20.0
-INIT = -1
+from hpcbatch.scoring.driver_process import Done, DriverProcess, DriverSpec, Stopped
+from tests.unit.scoring.conftest import INIT, TIMEOUT_S, Start, done, failed, ready, wait_for_end
 
 
 def interpreters() -> list[str]:
@@ -44,96 +30,6 @@ def interpreters() -> list[str]:
                     subprocess.run([path, "-c", ""], check=True, timeout=10, capture_output=True)
                     found[version[1]] = str(path)
     return [path for _, path in sorted(found.items())] or [sys.executable]
-
-
-class Talk:
-    """A driver and everything it said: `replies` in order, `texts` as (mini-batch or None, is error, bytes)."""
-
-    def __init__(self, driver: DriverProcess) -> None:
-        self.driver = driver
-        self.replies: list[Reply] = []
-        self.texts: list[Text] = []
-        self.alive = True
-        self.closed = False
-
-    def until(self, condition: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, (self.replies, self.texts[-5:])
-            self.step()
-
-    def step(self) -> None:
-        driver = self.driver
-        waiting = [driver.request_fd] if driver.wants_to_write else []
-        readable = [driver.stdout_fd, driver.stderr_fd, *([driver.reply_fd] if self.alive else [])]
-        ready, writable, _ = select.select(readable, waiting, [], 0.1)
-        if writable:
-            driver.flush()
-        for fd in ready:
-            if fd == driver.reply_fd:
-                replies, self.alive = driver.replies()
-                self.replies += replies
-            else:
-                self.texts += driver.text(fd)[0]
-
-    def next(self, timeout_s: float = TIMEOUT_S) -> Reply:
-        """The reply that has not been looked at yet."""
-        self.until(lambda: self.replies or not self.alive, timeout_s)
-        assert self.replies, "the driver died"
-        return self.replies.pop(0)
-
-    def score(self, mini_batch: int, *names: str) -> Reply:
-        self.driver.run(mini_batch, "\0".join(names).encode("utf-8", "surrogateescape"))
-        return self.next()
-
-    def printed(self, mini_batch: int, *, error: bool = False) -> bytes:
-        """What was attributed to one mini-batch, once the driver has ended."""
-        return b"".join(text.data for text in self.texts if (text.mini_batch, text.error) == (mini_batch, error))
-
-    def ended(self) -> int:
-        self.until(lambda: not self.alive)
-        self.texts += self.driver.drain()
-        self.closed = True
-        return self.driver.close()
-
-
-Start = Callable[..., Talk]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """`start(script, ...)`: a driver that runs it; ended at the end of the test."""
-    talks: list[Talk] = []
-
-    def begin(
-        script: str,
-        *,
-        python: str = sys.executable,
-        name: str = "score.py",
-        environment: dict[str, str] | None = None,
-        output_action: str = "append_row",
-        argv: tuple[str, ...] = (),
-        root: str = "/data/",
-    ) -> Talk:
-        code = tmp_path / "code"
-        path = code / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(script)
-        own = {"PATH": os.environ["PATH"]} | (environment or {})
-        spec = DriverSpec(python, (), own, str(code), name, argv, root, output_action)
-        talks.append(Talk(DriverProcess(spec)))
-        return talks[-1]
-
-    yield begin
-    for talk in talks:
-        if not talk.closed:
-            talk.driver.close()
-
-
-def ready(talk: Talk) -> Talk:
-    reply = talk.next()
-    assert isinstance(reply, Ready), reply
-    return talk
 
 
 @pytest.mark.parametrize("python", interpreters())
@@ -303,78 +199,6 @@ def test_a_folder_called_like_a_standard_module_does_no_harm_to_the_driver(start
     assert failed(talk.score(1, "a"))["message"] == "mine"
 
 
-def test_text_belongs_to_the_mini_batch_that_printed_it(start: Start) -> None:
-    """Also while the next one waits in the pipe, in whatever order the worker reads replies and text."""
-    script = """
-import os, sys, time
-
-def run(mini_batch):
-    number = mini_batch[0][-1]
-    if number != "3":
-        print("out", number)
-        sys.stderr.write("first " + number + "\\n")
-        time.sleep(0.1)
-        sys.stderr.write("no newline " + number)
-    return [number]
-"""
-    talk = ready(start(script))
-    for number in range(1, 6):
-        talk.driver.run(number, b"%d" % number)
-    for _ in range(3):
-        talk.texts += talk.driver.text(talk.driver.stdout_fd)[0] + talk.driver.text(talk.driver.stderr_fd)[0]
-        time.sleep(0.12)
-    talk.until(lambda: len(talk.replies) == 5)
-    talk.driver.stop()
-    assert talk.ended() == 0
-    for number in (1, 2, 4, 5):
-        assert talk.printed(number) == b"out %d\n" % number
-        assert talk.printed(number, error=True) == b"first %d\nno newline %d" % (number, number)
-    assert {text.mini_batch for text in talk.texts} == {1, 2, 4, 5}
-
-
-def test_megabytes_of_text_pass_while_it_runs(start: Start) -> None:
-    script = """
-import os, sys, subprocess
-
-def run(mini_batch):
-    for number in range(50000):
-        print("line", number, "x" * 60)
-    sys.stderr.write("e" * 3000000)
-    os.write(1, b"straight to the descriptor\\n")
-    subprocess.run(["echo", "from a child"])
-    return [1]
-"""
-    talk = ready(start(script))
-    assert talk.score(1, "a") == done(1, 1, b"1\n")
-    talk.driver.stop()
-    assert talk.ended() == 0
-    printed = talk.printed(1)
-    assert printed.count(b"\n") == 50002
-    assert printed.endswith(b"straight to the descriptor\nfrom a child\n")
-    assert talk.printed(1, error=True) == b"e" * 3000000
-
-
-def test_a_script_that_closes_or_replaces_its_output(start: Start) -> None:
-    script = """
-import os, sys
-
-def run(mini_batch):
-    print("still here")
-    if mini_batch[0].endswith("close"):
-        sys.stdout.close()
-        os.close(2)
-    else:
-        sys.stdout = open(os.devnull, "w")
-        print("into the void")
-    return [1]
-"""
-    talk = ready(start(script))
-    assert talk.score(1, "replace") == done(1, 1, b"1\n")
-    talk.driver.run(2, b"close")
-    talk.next()
-    assert talk.alive
-
-
 def test_a_payload_of_50_megabytes_and_a_request_of_100000_paths(start: Start) -> None:
     names = [f"folder/{'x' * 60}-{number:06d}.csv" for number in range(100_000)]
     talk = ready(start("def run(mini_batch):\n    return ['y' * 500 + p[-10:] for p in mini_batch]\n"))
@@ -470,32 +294,3 @@ def test_a_driver_that_is_gone_takes_requests_and_says_nothing(start: Start) -> 
     assert not talk.driver.wants_to_write
     assert talk.ended() == -signal.SIGKILL
     assert talk.replies == []
-
-
-def done(mini_batch: int, rows: int, payload: bytes, failed_items: int = 0) -> Done:
-    """Equal to a reply whatever time it took."""
-    return Done(mini_batch, rows, failed_items, Anything(), payload)  # type: ignore[arg-type]  # equal to any time
-
-
-class Anything:
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    __hash__ = None  # type: ignore[assignment]  # never a key
-
-
-def failed(reply: Reply) -> dict[str, Any]:
-    assert isinstance(reply, Failed), reply
-    return reply.report
-
-
-def wait_for_end(pid: int, timeout_s: float = 5) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            if not Path(f"/proc/{pid}/cmdline").read_bytes():
-                return  # ended, and waits to be reaped
-        except OSError:
-            return
-        assert time.monotonic() < deadline, f"{pid} lives on"
-        time.sleep(0.01)

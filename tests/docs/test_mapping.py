@@ -1,0 +1,122 @@
+"""The page about Azure ML says *not yet* of nothing that is there, and *same* of nothing that is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from hpcbatch.cli.grammar import Verb
+from hpcbatch.cli.invoke_request import _OTHER_KEYS, _OVERRIDES
+from hpcbatch.spec.assets import Data, Environment, Model
+from hpcbatch.spec.base import _READ_ONLY, Document, _document_in
+from hpcbatch.spec.compute import Compute
+from hpcbatch.spec.deployment import ModelBatchDeployment
+from hpcbatch.spec.endpoint import BatchEndpoint
+from tests.docs.cli_page import grammar
+from tests.docs.places import ROOT
+
+PAGE = ROOT / "docs" / "explanation" / "azure-ml-mapping.md"
+ABSENT = {"not yet", "no"}
+WORDS = {"same", "differs", "accepted", "refused", *ABSENT}
+KINDS = {"data": Data, "environment": Environment, "model": Model, "compute": Compute}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of every table row under *heading*, its header left out."""
+    section = PAGE.read_text("utf-8").partition(f"\n## {heading}\n")[2].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+    assert found, heading
+    return found
+
+
+def named(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def has(model: type[Document], path: str) -> bool:
+    """Whether a document of *model* may have the field `a.b`."""
+    first, _, rest = path.partition(".")
+    if first in _READ_ONLY:
+        return True
+    if first not in model.model_fields:
+        return False
+    below = _document_in(model.model_fields[first].annotation)
+    return not rest or (below is not None and has(below, rest))
+
+
+def fields() -> Iterator[tuple[type[Document], str, str]]:
+    for heading, model in (
+        ("Endpoint YAML", BatchEndpoint),
+        ("Model deployment YAML", ModelBatchDeployment),
+        ("Pipeline deployment YAML", ModelBatchDeployment),
+    ):
+        yield from ((model, path, word) for names, word, _ in rows(heading) for path in named(names))
+    for names, word, _ in rows("Data, environments, models, computes"):
+        kind, _, paths = names.partition(":")
+        yield from ((KINDS[kind], path, word) for path in named(paths))
+
+
+@pytest.mark.parametrize(("model", "path", "word"), list(fields()), ids=lambda each: getattr(each, "__name__", each))
+def test_a_field_is_there_unless_the_page_says_not(model: type[Document], path: str, word: str) -> None:
+    assert word in WORDS
+    assert has(model, path) == (word not in ABSENT)
+
+
+def every_field(model: type[Document], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        below = _document_in(field.annotation)
+        if below is None or below in KINDS.values():
+            yield prefix + name
+        else:
+            yield from every_field(below, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize("model", [BatchEndpoint, ModelBatchDeployment])
+def test_every_field_of_ours_has_its_row(model: type[Document]) -> None:
+    said = {path for kind, path, _ in fields() if kind is model}
+    ours = {"kind"} | {f for f in every_field(model) if f.startswith("resources.properties.")}
+    assert sorted(set(every_field(model)) - said - ours) == []
+
+
+VERBS: dict[str, Verb] = {f"{noun} {verb.name}".strip(): verb for noun, verbs in grammar() for verb in verbs}
+
+
+@pytest.mark.parametrize("row", rows("Commands"), ids=lambda row: row[0])
+def test_a_verb_and_its_options_are_there_unless_the_page_says_not(row: list[str]) -> None:
+    [command] = named(row[0])
+    _, word, there, missing, _ = row
+    assert word in WORDS
+    assert (command in VERBS) == (word not in ABSENT)
+    if command in VERBS:
+        flags = {flag for option in VERBS[command].options for flag in option.flags}
+        assert sorted(set(named(there)) - flags) == []
+        assert sorted(set(named(missing)) & flags) == []
+
+
+def test_every_verb_that_az_has_too_is_told_of() -> None:
+    ours = {"job resume", "environment map", "configure"}
+    shown_only = {f"{noun} {verb}" for noun in ("data", "environment", "model", "compute") for verb in ("show", "list")}
+    told = {name for row in rows("Commands") for name in named(row[0])}
+    assert sorted(set(VERBS) - told - ours - shown_only) == []
+
+
+def test_what_an_invocation_may_change_is_what_the_page_says() -> None:
+    known = {*_OVERRIDES, *_OTHER_KEYS}
+    for names, word, _ in rows("Invocation: `--file` and `--set`"):
+        assert word in WORDS
+        if not names.startswith(("`inputs.", "`outputs.")):
+            assert [key for key in named(names) if (key in known) == (word == "refused")] == []
+
+
+@pytest.mark.parametrize("heading", ["The scoring script", "Items, failures, output"])
+def test_a_test_that_is_named_exists(heading: str) -> None:
+    for _, word, _, tests in rows(heading):
+        assert word in WORDS
+        path, *cases = re.findall(r'`([^`]+)`|"([^"]+)"', tests) or [("", "")]
+        if path[0]:
+            text = (ROOT / path[0]).read_text("utf-8")
+            assert [name for _, name in cases if f'"{name}"' not in text] == []
+        assert path[0] or word in {"differs", *ABSENT}
