@@ -19,6 +19,7 @@ from hpcbatch.records.merge_plan import NO_SEGMENT, MergePlan
 BLOCK_BYTES = 4 << 20
 _AHEAD = 3
 _FLUSH_BYTES = 64 << 20
+HASH_UP_TO_BYTES = 256 << 20
 
 
 class DamagedPayload(Exception):
@@ -32,9 +33,9 @@ class DamagedPayload(Exception):
 
 @dataclass(frozen=True)
 class Written:
-    """The published output."""
+    """The published output. `sha256` is None where hashing a large file would cost more than copying it."""
 
-    sha256: str
+    sha256: str | None
     size_bytes: int
 
 
@@ -51,7 +52,7 @@ class _Run:
 def write_output(root: Path, plan: MergePlan, target: Path) -> Written:
     """Publish the payloads of *plan* at *target*, once.
 
-    On return the file at *target* is whole, durable and has the returned digest, whichever merge wrote it. Raises
+    On return the file at *target* is whole and durable and holds exactly these bytes, whichever merge wrote it. Raises
     DamagedPayload, and publishes nothing, if a segment's bytes do not match; FilesystemError if *target* holds
     something else.
     """
@@ -62,7 +63,7 @@ def write_output(root: Path, plan: MergePlan, target: Path) -> Written:
         if link_once(temp, target):
             os.unlink(temp)
             fsync_directory(target.parent)
-        elif _sha256(target) != digest:
+        elif not _same_bytes(temp, target):
             raise FilesystemError(
                 f"{str(target)!r} exists and holds something else; nothing was overwritten.",
                 hint="Move it away, then run: hpcbatch job resume", path=str(target),
@@ -70,12 +71,11 @@ def write_output(root: Path, plan: MergePlan, target: Path) -> Written:
     return written
 
 
-def _copy(root: Path, plan: MergePlan, out: int) -> str:
-    """Three threads in a row: read and check, hash, write; zlib, hashlib and the kernel all leave the interpreter's
-    lock.
+def _copy(root: Path, plan: MergePlan, out: int) -> str | None:
+    """Two threads in a row: read and check, write; zlib and the kernel both leave the interpreter's lock. The SHA-256
+    of the whole is taken up to `HASH_UP_TO_BYTES`: every payload has its own checksum, which is checked at any size.
     """
-    digest = hashlib.sha256()
-    hashing: queue.Queue[bytes | memoryview | None] = queue.Queue(_AHEAD)
+    digest = hashlib.sha256() if sum(length for _, _, _, length in plan) <= HASH_UP_TO_BYTES else None
     blocks: queue.Queue[bytes | memoryview | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
 
@@ -89,32 +89,25 @@ def _copy(root: Path, plan: MergePlan, out: int) -> str:
         except BaseException as error:  # noqa: BLE001  # handed to the thread that writes, which raises it
             blocks.put(error)
 
-    def hash_all() -> None:
-        while (block := hashing.get()) is not None:
-            digest.update(block)
-
-    threads = [threading.Thread(target=read, daemon=True), threading.Thread(target=hash_all, daemon=True)]
-    for thread in threads:
-        thread.start()
+    threading.Thread(target=read, daemon=True).start()
     written = flushed = 0
     try:
         while (block := blocks.get()) is not None:
             if isinstance(block, BaseException):
                 raise block
-            hashing.put(block)
             write_all(out, block)
+            if digest is not None:
+                digest.update(block)
             written += len(block)
             if written - flushed >= _FLUSH_BYTES:
-                # Starts writing to the disk now, beside the hashing, and not all at once in the final fsync.
+                # Starts writing to the disk now, beside the checking, and not all at once in the final fsync.
                 os.posix_fadvise(out, flushed, written - flushed, os.POSIX_FADV_DONTNEED)
                 flushed = written
     finally:
         stop.set()
         while not blocks.empty():
             blocks.get_nowait()
-        hashing.put(None)
-        threads[1].join()
-    return digest.hexdigest()
+    return digest.hexdigest() if digest is not None else None
 
 
 def _blocks(root: Path, plan: MergePlan) -> Iterator[bytes | memoryview]:
@@ -180,6 +173,11 @@ def _streamed(fd: int, run: _Run, name: str) -> Iterator[bytes]:
         raise DamagedPayload(name, offset)
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _same_bytes(ours: Path, theirs: Path) -> bool:
+    if not theirs.is_file() or ours.stat().st_size != theirs.stat().st_size:
+        return False
+    with open(ours, "rb") as one, open(theirs, "rb") as other:
+        while block := one.read(BLOCK_BYTES):
+            if block != other.read(BLOCK_BYTES):
+                return False
+    return True

@@ -160,15 +160,13 @@ def _slurm(job: JobDir, queue: Queue) -> Status:
 def _live(live: list[Entry], entries: tuple[Entry, ...]) -> Status:
     workers = [e for e in live if not e.name.endswith(".m")]
     running = [e for e in workers if e.state in (State.RUNNING, State.COMPLETING)]
+    held = [e for e in workers or live if e.state is State.HELD]
+    how = f"Held ({held[0].reason}). Let it run: scontrol release {held[0].array_job_id}" if held else ""
     if running:
-        return Status("Running", f"{len(running)} array tasks are running.", entries)
-    held = [e for e in workers if e.state is State.HELD]
-    if held:
-        text = f"Held ({held[0].reason}). Let it run: scontrol release {held[0].array_job_id}"
-        return Status("Queued", text, entries)
+        return Status("Running", f"{len(running)} array tasks are running. {how}".rstrip(), entries)
     if workers:
-        return Status("Queued", f"Waiting in the queue ({workers[0].reason}).", entries)
-    return Status("Finalizing", "The merge is running or waiting to.", entries)
+        return Status("Queued", how or f"Waiting in the queue ({workers[0].reason}).", entries)
+    return Status("Finalizing", how or "The merge is running or waiting to.", entries)
 
 
 def _not_in_queue(job: JobDir) -> Status:

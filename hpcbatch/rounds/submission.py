@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpcbatch.errors import SchedulerError
 from hpcbatch.fs import scan
@@ -23,6 +24,7 @@ from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.planning.plan import windows
 from hpcbatch.scheduler.base import Entry, Request, Scheduler, State
 
+_Answer = TypeVar("_Answer")
 DOUBT_S = 12.0  # how long a submission that may have been accepted is looked for
 
 
@@ -47,8 +49,9 @@ def submit_round(job: JobDir, round_number: int, scheduler: Scheduler | None = N
     groups = job.plan(round_number).groups
     limit = int(job.record.compute.slurm.get("max_array_tasks") or 0) or sys.maxsize
     if groups > 1:
-        limit = min(limit, scheduler.array_limit())
-    submission = _Submission(scheduler, scheduler.queue(round_name(job, round_number)) if resumed else [])
+        limit = min(limit, _patiently(scheduler.array_limit))
+    seen = _patiently(lambda: scheduler.queue(round_name(job, round_number))) if resumed else []
+    submission = _Submission(scheduler, seen)
     arrays: list[str] = []
     for number, (start, stop) in enumerate(windows(groups, limit)):
         request = _array(job, round_number, number, start, stop, after=arrays[-1:])
@@ -140,6 +143,18 @@ class _Submission:
             if time.monotonic() > end:
                 return []
             time.sleep(1.0)
+
+
+def _patiently(ask: Callable[[], _Answer]) -> _Answer:
+    """The answer of a query, asked again for a while where the controller is what is slow."""
+    end = time.monotonic() + DOUBT_S
+    while True:
+        try:
+            return ask()
+        except SchedulerError as error:
+            if not error.fields.get("transient") or time.monotonic() > end:
+                raise
+        time.sleep(1.0)
 
 
 def _of_name(name: str, entries: list[Entry]) -> list[Entry]:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import shlex
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,13 @@ class SlurmScheduler:
             with contextlib.redirect_stderr(words):
                 job = executor._submit_command(_command(request))  # noqa: SLF001  # ADR 0002
         except submitit.core.utils.FailedJobError as error:
-            said = words.getvalue() or str(error)
-            raise slurm_commands.failure("sbatch", said or "sbatch did not answer in time: timed out") from error
+            if _was_ended(error.__cause__):
+                raise SchedulerError(
+                    f"sbatch did not answer in {SUBMIT_DEADLINE_S} s.",
+                    hint="Slurm is busy; run the same command again later.",
+                    transient=True,
+                ) from error
+            raise slurm_commands.failure("sbatch", words.getvalue() or str(error)) from error
         except submitit.core.utils.FailedSubmissionError as error:
             raise SchedulerError(
                 f"sbatch printed no job id: {error}", hint="Run the same command again.", transient=True
@@ -73,6 +79,14 @@ class SlurmScheduler:
     def array_limit(self) -> int:
         """See Scheduler.array_limit."""
         return slurm_commands.array_limit(slurm_commands.call(["scontrol", "show", "config"]))
+
+
+def _was_ended(error: BaseException | None) -> bool:
+    """Whether sbatch was ended, by our deadline (timeout(1): 124) or by a signal: it may have submitted before,
+    whatever it had printed by then.
+    """
+    code = error.returncode if isinstance(error, subprocess.CalledProcessError) else 0
+    return code < 0 or code == 124 or code > 128
 
 
 def _command(request: Request) -> str:

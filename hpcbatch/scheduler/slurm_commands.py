@@ -23,7 +23,6 @@ _STATES = {
     "NODE_FAIL": State.ENDED, "PREEMPTED": State.ENDED, "BOOT_FAIL": State.ENDED, "DEADLINE": State.ENDED,
     "OUT_OF_MEMORY": State.ENDED, "REVOKED": State.ENDED,
 }  # fmt: skip
-_HELD_REASONS = ("JobHeldUser", "JobHeldAdmin", "launch failed requeued held", "launch_failed_requeued_held")
 
 
 def call(arguments: Sequence[str], deadline_s: float = DEADLINE_S) -> str:
@@ -113,7 +112,8 @@ def parse_state(text: str, reason: str = "") -> State:
     """The state in squeue's or sacct's words; `CANCELLED by 1001` and a cut-off `CANCELLED+` are ENDED."""
     word = text.split(maxsplit=1)[0].rstrip("+") if text.strip() else ""
     state = _STATES.get(word, State.UNKNOWN)
-    return State.HELD if state is State.PENDING and reason.strip("()") in _HELD_REASONS else state
+    # JobHeldUser, JobHeldAdmin, "job requeued in held state", "launch failed requeued held"
+    return State.HELD if state is State.PENDING and "held" in reason.lower() else state
 
 
 def array_limit(config: str) -> int:

@@ -111,7 +111,7 @@ def test_what_an_invocation_may_change_is_what_the_page_says() -> None:
             assert [key for key in named(names) if (key in known) == (word == "refused")] == []
 
 
-@pytest.mark.parametrize("heading", ["The scoring script", "Items, failures, output"])
+@pytest.mark.parametrize("heading", ["The scoring script", "Items, failures, output", "MLflow models without a script"])
 def test_a_test_that_is_named_exists(heading: str) -> None:
     for _, word, _, tests in rows(heading):
         assert word in WORDS
