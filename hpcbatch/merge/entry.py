@@ -144,7 +144,10 @@ def _write(job: JobDir, plan: MergePlan) -> Written | None:
     """Publish the merged rows; None for `summary_only`, whose rows nobody asked for."""
     if job.record.scoring.output_action != "append_row":
         return None
-    return write_output(job.root, plan, Path(job.record.output_folder) / job.record.scoring.output_file_name)
+    folder = Path(job.record.output_folder)
+    # A folder that the invoker named is for others to read too, as a download is; the job's own is private.
+    mode = 0o600 if folder.is_relative_to(job.root) else 0o644
+    return write_output(job.root, plan, folder / job.record.scoring.output_file_name, mode)
 
 
 def _succeed(job: JobDir, coverage: Coverage, written: Written | None) -> tuple[int, str]:

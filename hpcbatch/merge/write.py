@@ -49,14 +49,14 @@ class _Run:
     parts: list[tuple[int, int, int]]
 
 
-def write_output(root: Path, plan: MergePlan, target: Path) -> Written:
+def write_output(root: Path, plan: MergePlan, target: Path, mode: int = 0o600) -> Written:
     """Publish the payloads of *plan* at *target*, once.
 
     On return the file at *target* is whole and durable and holds exactly these bytes, whichever merge wrote it. Raises
     DamagedPayload, and publishes nothing, if a segment's bytes do not match; FilesystemError if *target* holds
     something else.
     """
-    with explained(target), staged(target.parent) as (temp, file):
+    with explained(target), staged(target.parent, mode) as (temp, file):
         digest = _copy(root, plan, file.fileno())
         os.fsync(file.fileno())
         written = Written(digest, os.fstat(file.fileno()).st_size)

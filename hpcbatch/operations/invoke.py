@@ -18,6 +18,7 @@ from hpcbatch.fs import publish, scan
 from hpcbatch.ids import canonical, is_job_name, new_job_name, sha256
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.jobdir import Draft, JobDir
+from hpcbatch.operations.assets import show_data
 from hpcbatch.operations.mlflow_models import builtin_code, check_items
 from hpcbatch.operations.resolve import ResolvedCode, ResolvedDeployment, ResolvedSettings, resolve_deployment
 from hpcbatch.operations.status import Status, describe
@@ -26,6 +27,8 @@ from hpcbatch.planning.plan import cut, group_count, mini_batch_count
 from hpcbatch.records.job import CodePart, ComputePart, JobRecord, ModelPart, ScoringPart
 from hpcbatch.records.plan import pack_manifest, pack_plan
 from hpcbatch.rounds import local
+from hpcbatch.spec.deployment import plain_file_name
+from hpcbatch.spec.refs import is_ref, parse_ref
 
 INIT_TIMEOUT_S = 3600.0
 INPUT_TYPES = ("uri_folder", "uri_file")
@@ -66,10 +69,11 @@ def invoke(ws: Workspace, request: InvokeRequest) -> dict[str, Any]:
         return describe(_submitted(_same(jobdir.open_job(folder), digest)))
     resolved = resolve_deployment(ws, request.endpoint, request.deployment)
     settings, groups = _overridden(resolved.settings, request.overrides)
-    items = _items(request)
+    given = _input(ws, request)
+    items = list_items(given.path, given.type)
     if resolved.code is None:
         check_items(items)
-    draft = _draft(_Decided(request, resolved, settings, items, folder, groups, digest))
+    draft = _draft(_Decided(replace(request, input=given), resolved, settings, items, folder, groups, digest))
     _make_jobs_folder(ws)
     if not jobdir.create(folder, draft):
         return describe(_submitted(_same(jobdir.open_job(folder), digest)))
@@ -140,22 +144,36 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _items(request: InvokeRequest) -> Items:
-    if request.input is None:
+def _input(ws: Workspace, request: InvokeRequest) -> InputRef:
+    """The input as a path of this filesystem: a data asset is looked up, what cannot be read here is refused."""
+    given = request.input
+    if given is None:
         raise SpecError(
             "A model deployment needs an input.",
             hint="Name the data: --input PATH [--input-type uri_folder|uri_file]",
             field="input",
         )
-    if request.input.type not in INPUT_TYPES:
+    if is_ref(given.path) and "://" not in given.path:
+        reference = parse_ref(given.path, field="input")
+        asset = show_data(ws, reference.name, version=reference.version, label=reference.label)
+        given = InputRef(str(asset["path"]), str(asset["type"]))
+    if "://" in given.path and not given.path.startswith("file://"):
         raise SpecError(
-            f"Input type {request.input.type!r} is not possible for a model deployment.",
+            f"Input {given.path!r} is not on a filesystem that the cluster sees; other places cannot be read yet.",
+            hint="Copy it to the shared filesystem and name that folder: --input /shared/data",
+            field="input",
+            found=given.path,
+            allowed="a folder or file, or azureml:NAME:VERSION of a data asset",
+        )
+    if given.type not in INPUT_TYPES:
+        raise SpecError(
+            f"Input type {given.type!r} is not possible for a model deployment.",
             hint="Use --input-type uri_folder or --input-type uri_file",
             field="input_type",
-            found=request.input.type,
+            found=given.type,
             allowed=", ".join(INPUT_TYPES),
         )
-    return list_items(request.input.path, request.input.type)
+    return InputRef(given.path.removeprefix("file://"), given.type)
 
 
 _POSITIVE = ("mini_batch_size", "instance_count", "max_concurrency_per_instance", "groups")
@@ -173,7 +191,7 @@ def _overridden(settings: ResolvedSettings, overrides: Mapping[str, Any]) -> tup
     if "timeout_s" in values:
         values["timeout_s"] = _seconds(values["timeout_s"])
     if "output_file_name" in values:
-        _plain_file_name(str(values["output_file_name"]))
+        values["output_file_name"] = plain_file_name(str(values["output_file_name"]))
     if "environment_variables" in values:
         values["environment_variables"] = {**settings.environment_variables, **values["environment_variables"]}
     groups = values.pop("groups", None)
@@ -219,24 +237,6 @@ def _seconds(value: Any) -> float:
             allowed="> 0",
         )
     return number
-
-
-def _plain_file_name(name: str) -> None:
-    if (
-        not name
-        or name in (".", "..")
-        or "/" in name
-        or name.startswith("_")
-        or len(name) > 200
-        or not name.isprintable()
-    ):
-        raise SpecError(
-            f"output_file_name {name!r} is not a plain file name.",
-            hint="For example: --set output_file_name=predictions.csv",
-            field="output_file_name",
-            found=name,
-            allowed="a file name without '/'",
-        )
 
 
 @dataclass(frozen=True)

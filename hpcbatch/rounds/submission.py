@@ -2,9 +2,8 @@
 
 INTENT is written, then the arrays are submitted under names that only this round has, then the merge that waits for
 them, and each id is noted. An sbatch that times out may have been accepted: the name decides. Calling this again goes
-on
-from the notes and, for what has none, from the queue. A second try after a doubtful one is submitted held, so that the
-later of two can be ended before it runs.
+on from the notes and, for what has none, from the queue. A second try after a doubtful one is submitted held, so that
+the later of two can be ended before it runs.
 """
 
 from __future__ import annotations

@@ -31,10 +31,36 @@ from hpcbatch.spec.yamlfile import FieldPath, Loaded
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-def _file_name(name: str) -> str:
-    bad = "/" in name or name in ("", ".", "..") or any(ord(c) < 32 or ord(c) == 127 for c in name)
+_FILE_NAME_RULE = "a file name without '/', not beginning with '_' or '.', at most 200 bytes"
+_OTHER_FORMATS = (".parquet", ".pqt", ".jsonl")
+
+
+def _file_name_problem(name: str) -> tuple[str, str] | None:
+    """What is wrong with *name* for the merged output, and what is allowed; None if nothing is."""
+    bad = "/" in name or name.startswith(("_", ".")) or not name or any(ord(c) < 32 or ord(c) == 127 for c in name)
     if bad or len(name.encode("utf-8", "surrogateescape")) > 200:
-        raise wrong(f"{name[:80]!r} is not a plain file name", "a file name without '/', at most 200 bytes")
+        return f"{name[:80]!r} is not a plain file name", _FILE_NAME_RULE
+    if name.lower().endswith(_OTHER_FORMATS):
+        return f"{name[:80]!r} names a format that is not written yet: rows are text", "a name for text, such as x.csv"
+    return None
+
+
+def _file_name(name: str) -> str:
+    if problem := _file_name_problem(name):
+        raise wrong(*problem)
+    return name
+
+
+def plain_file_name(name: str) -> str:
+    """*name* if it may be the `output_file_name` of a job. Raises SpecError."""
+    if problem := _file_name_problem(name):
+        raise SpecError(
+            f"output_file_name: {problem[0]}.",
+            hint="For example: --set output_file_name=predictions.csv",
+            field="output_file_name",
+            found=name,
+            allowed=problem[1],
+        )
     return name
 
 

@@ -312,6 +312,7 @@ class Loop:
 
     def _init_failed(self, slot: Slot, report: dict[str, Any]) -> None:
         report = {**report, "kind": "init", **slot.tail(None)}
+        report.pop("mini_batch", None)  # the driver's mark for what is outside of any
         self._log.failure(None, report)
         slot.init_failures += 1
         if slot.init_failures < INIT_TRIES:

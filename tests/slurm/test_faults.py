@@ -10,8 +10,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,24 +32,43 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slurm
 
 
+Scenario = Callable[[Site, "DevCluster"], None]
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def at_once(scenario: Scenario) -> Scenario:
+    """Runs beside all the others of its kind, because it mostly waits."""
+    SCENARIOS[scenario.__name__] = scenario
+    return scenario
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[DevCluster]:
-    with own_cluster("--nodes", "5", "--max-array-size", "5", "--no-accounting") as found:
+    with own_cluster("--nodes", "9", "--max-array-size", "5", "--no-accounting") as found:
         yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running(cluster: DevCluster) -> Iterator[Mapping[str, Future[None]]]:
+    def run(scenario: Scenario) -> None:
+        with own_site() as site:
+            scenario(site, cluster)
+
+    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
+        yield {name: pool.submit(run, scenario) for name, scenario in SCENARIOS.items()}
 
 
 @pytest.fixture
-def site(cluster: DevCluster) -> Iterator[Site]:
+def site() -> Iterator[Site]:
     with own_site() as found:
         yield found
-        if left := cluster.run("squeue", "-h", "-o", "%A").split():
-            cluster.run("scancel", *left)
 
 
 # ---- array tasks that end before their work --------------------------------------------------------------------------
 
 
-def test_the_process_of_a_step_is_killed(site: Site, cluster: DevCluster) -> None:
+@at_once
+def the_process_of_a_step_is_killed(site: Site, cluster: DevCluster) -> None:
     """No word in its ledger, so its mini-batch is a suspect: it runs again, alone, and no try is spent."""
     job = start(site, cluster, 30, groups=2)
     eventually(lambda: job.done() >= 10)
@@ -59,7 +78,8 @@ def test_the_process_of_a_step_is_killed(site: Site, cluster: DevCluster) -> Non
     job.assert_nothing_finished_ran_again(kills=1)
 
 
-def test_one_array_task_is_cancelled_by_hand(site: Site, cluster: DevCluster) -> None:
+@at_once
+def one_array_task_is_cancelled_by_hand(site: Site, cluster: DevCluster) -> None:
     """The merge makes up for it: what is missing is known from the ledgers alone."""
     job = start(site, cluster, 80, groups=2)
     eventually(lambda: job.done() >= 10)
@@ -70,7 +90,8 @@ def test_one_array_task_is_cancelled_by_hand(site: Site, cluster: DevCluster) ->
     assert job.job.rounds() == [0, 1]
 
 
-def test_a_whole_array_is_cancelled_by_hand(site: Site, cluster: DevCluster) -> None:
+@at_once
+def a_whole_array_is_cancelled_by_hand(site: Site, cluster: DevCluster) -> None:
     """Nobody cancels every task of an array to have them run again."""
     job = start(site, cluster, 200, groups=2)
     eventually(lambda: job.done() >= 10)
@@ -86,7 +107,8 @@ def test_a_whole_array_is_cancelled_by_hand(site: Site, cluster: DevCluster) -> 
     assert (job.tally()["calls"], job.queued()) == (begun, [])
 
 
-def test_a_cancelled_job_stays_cancelled(site: Site, cluster: DevCluster) -> None:
+@at_once
+def a_cancelled_job_stays_cancelled(site: Site, cluster: DevCluster) -> None:
     """Its workers hear SIGTERM and ask for a requeue, as in a preemption; Slurm must not grant it."""
     job = start(site, cluster, 200, groups=2)
     eventually(lambda: job.done() >= 10)
@@ -102,45 +124,14 @@ def test_a_cancelled_job_stays_cancelled(site: Site, cluster: DevCluster) -> Non
 # ---- nodes -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Nodes:
-    """Three jobs, each alone on its node, and what was done to them."""
-
-    crashed: Watched
-    split: Watched
-    limited: Watched
-    two_at_once: bool = False
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    """One node crashes with everything on it; one is only cut off, its worker lives on; one job's time is up."""
-    with own_cluster("--nodes", "5", "--no-accounting") as cluster, own_site() as site:
-        found = Nodes(*(start(site, cluster, 120, run_s=0.4, groups=1, compute="steps") for _ in range(3)))
-        for job in (found.crashed, found.split, found.limited):
-            eventually(lambda job=job: job.done() >= 5, 30)
-        cluster.run("scontrol", "update", f"JobId={found.limited.array()}_0", "EndTime=now+3seconds")
-        _crash(cluster, found.crashed)
-        node = _node(found.split)
-        slurmd = int(cluster.control("pid", f"slurmd-{node}"))
-        os.kill(slurmd, signal.SIGSTOP)
-        try:
-            eventually(lambda: len(found.split.workers()) == 2, 60, 0.1)
-            found.two_at_once = True
-            time.sleep(4)
-        finally:
-            os.kill(slurmd, signal.SIGCONT)
-        yield found
-
-
 def _node(job: Watched) -> str:
     [line] = [line for line in job.queued("%T %N") if line.startswith("RUNNING")]
     return line.split()[1]
 
 
-def _crash(cluster: DevCluster, job: Watched) -> None:
+def _crash(cluster: DevCluster, job: Watched, node: str) -> None:
     """End slurmd, every slurmstepd and every process of the job, as a power cut does."""
-    slurmd = int(cluster.control("pid", f"slurmd-{_node(job)}"))
+    slurmd = int(cluster.control("pid", f"slurmd-{node}"))
     os.kill(slurmd, signal.SIGKILL)
     for pid in sorted({one for worker in job.workers() for one in _family(worker)}):
         kill(pid)
@@ -173,30 +164,52 @@ def _environ(pid: int) -> list[bytes]:
         return []
 
 
-def test_a_node_crashes(nodes: Nodes) -> None:
-    verdict = nodes.crashed.wait(90)
-    print(nodes.crashed.tally(), verdict["attempts"])
-    nodes.crashed.assert_undisturbed()
-    nodes.crashed.assert_nothing_finished_ran_again(kills=1)
+def _alone_on_a_node(site: Site, cluster: DevCluster, count: int) -> Watched:
+    job = start(site, cluster, count, run_s=0.4, groups=1, compute="steps")
+    eventually(lambda: job.done() >= 5, 30)
+    return job
 
 
-def test_a_node_is_cut_off_and_its_worker_lives_on(nodes: Nodes) -> None:
+@at_once
+def a_node_crashes(site: Site, cluster: DevCluster) -> None:
+    job = _alone_on_a_node(site, cluster, 30)
+    node = _node(job)
+    try:
+        _crash(cluster, job, node)
+        job.wait(90)
+    finally:
+        cluster.control("start", f"slurmd-{node}")
+    job.assert_undisturbed()
+    job.assert_nothing_finished_ran_again(kills=1)
+
+
+@at_once
+def a_node_is_cut_off_and_its_worker_lives_on(site: Site, cluster: DevCluster) -> None:
     """Two attempts of one group, both writing: each mini-batch is in the output once."""
-    assert nodes.two_at_once
-    verdict = nodes.split.wait(90)
-    print(nodes.split.tally(), verdict["attempts"], verdict["duplicates"])
-    nodes.split.assert_undisturbed()
+    job = _alone_on_a_node(site, cluster, 110)
+    slurmd = int(cluster.control("pid", f"slurmd-{_node(job)}"))
+    os.kill(slurmd, signal.SIGSTOP)
+    try:
+        eventually(lambda: len(job.workers()) == 2, 60, 0.1)
+        time.sleep(3)
+    finally:
+        os.kill(slurmd, signal.SIGCONT)
+    verdict = job.wait(90)
+    print(job.tally(), verdict["attempts"], verdict["duplicates"])
+    job.assert_undisturbed()
     assert verdict["nondeterministic_duplicates"] == 0
-    committed = Counter(mini_batch for _, mini_batch in nodes.split.records(Kind.COMMIT))
-    assert verdict["duplicates"] <= committed.total() - nodes.split.count
+    committed = Counter(mini_batch for _, mini_batch in job.records(Kind.COMMIT))
+    assert 1 <= verdict["duplicates"] <= committed.total() - job.count
 
 
-def test_the_time_is_up_before_the_work(nodes: Nodes) -> None:
-    verdict = nodes.limited.wait(90)
-    print(nodes.limited.tally(), verdict["attempts"], nodes.limited.job.rounds())
-    nodes.limited.assert_undisturbed()
-    nodes.limited.assert_nothing_finished_ran_again(kills=1)
-    assert verdict["attempts"] >= 2
+@at_once
+def the_time_is_up_before_the_work(site: Site, cluster: DevCluster) -> None:
+    job = _alone_on_a_node(site, cluster, 110)
+    cluster.run("scontrol", "update", f"JobId={job.array()}_0", "EndTime=now+3seconds")
+    verdict = job.wait(90)
+    job.assert_undisturbed()
+    job.assert_nothing_finished_ran_again(kills=1)
+    assert verdict["attempts"] == 2
 
 
 # ---- submission ------------------------------------------------------------------------------------------------------
@@ -232,8 +245,7 @@ def test_an_sbatch_that_cannot_be_believed(
     """Whatever the first sbatch did, one array and one merge run."""
     monkeypatch.setattr(slurm, "SUBMIT_DEADLINE_S", 2)
     monkeypatch.setattr(submission, "DOUBT_S", 1.0)
-    monkeypatch.setenv("PATH", shim(tmp_path, SBATCH[how], until=1))
-    job = start(site, cluster, 4, groups=2)
+    job = start(site, cluster, 4, groups=2, environment={"PATH": shim(tmp_path, SBATCH[how], until=1)})
     names = Counter(job.queued("%j"))
     job.wait()
     job.assert_undisturbed()
@@ -246,8 +258,8 @@ def test_an_sbatch_that_always_times_out_and_accepts(
     site: Site, cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submission, "DOUBT_S", 1.0)
-    monkeypatch.setenv("PATH", shim(tmp_path, SBATCH["accepts, then times out"], until=99))
-    job = start(site, cluster, 4, groups=2)
+    path = shim(tmp_path, SBATCH["accepts, then times out"], until=99)
+    job = start(site, cluster, 4, groups=2, environment={"PATH": path})
     job.wait()
     job.assert_undisturbed()
     assert job.tally()["calls"] == 4
@@ -258,53 +270,56 @@ def test_an_sbatch_that_never_answers_leaves_a_job_that_resume_submits(
 ) -> None:
     monkeypatch.setattr(slurm, "SUBMIT_DEADLINE_S", 1)
     monkeypatch.setattr(submission, "DOUBT_S", 0.5)
-    path = os.environ["PATH"]
-    monkeypatch.setenv("PATH", shim(tmp_path, SBATCH["hangs"], until=99))
+    path = shim(tmp_path, SBATCH["hangs"], until=99)
     with pytest.raises(SchedulerError, match="did not answer") as caught:
-        start(site, cluster, 4, groups=2, job_name="mine")
+        start(site, cluster, 4, groups=2, job_name="mine", environment={"PATH": path})
     assert "hpcbatch job resume --name mine" in caught.value.hint
-    monkeypatch.setenv("PATH", path)
     job = Watched(site, cluster, "mine", next(iter(site.folder.glob("calls-*")), site.folder / "calls-1"), 4)
     assert job.status()[0] == "NotStarted"
-    with speaking_to(cluster):
-        jobs.resume_job(site.ws, "mine")
+    job.resume()
     job.wait()
     job.assert_undisturbed()
 
 
-def test_the_controller_is_stopped_while_it_is_asked(site: Site, cluster: DevCluster) -> None:
+@at_once
+def the_controller_is_stopped_while_it_is_asked(site: Site, _: DevCluster) -> None:
     """sbatch gives up, and the controller accepts all the same (measured)."""
-    pid = int(cluster.control("pid", "slurmctld"))
-    os.kill(pid, signal.SIGSTOP)
-    threading.Timer(8, os.kill, (pid, signal.SIGCONT)).start()
-    job = start(site, cluster, 4, groups=2)
-    names = Counter(job.queued("%j"))
-    job.wait()
-    job.assert_undisturbed()
-    assert names <= Counter({f"{job.prefix}.r0.w0": 2, f"{job.prefix}.r0.m": 1})
-    assert job.tally()["calls"] == 4
-
-
-def test_the_controller_forgets_what_it_acknowledged(site: Site, cluster: DevCluster) -> None:
-    """Killed before it saved its state, it gives the same job ids to others: they are not ours to touch."""
-    for _ in range(2):
-        job = start(site, cluster, 12, run_s=0.5, groups=2)
-        os.kill(int(cluster.control("pid", "slurmctld")), signal.SIGKILL)
-        cluster.control("restart", "slurmctld")
-        foreign = [cluster.submit("--hold", f"--output={os.devnull}", wrap="sleep 1") for _ in range(4)]
-        survived = bool(job.queued())
-        for _ in range(3):  # as often as a user types it
-            with speaking_to(cluster):
-                jobs.resume_job(site.ws, job.name)
-        print("the job survived" if survived else "the job was forgotten", foreign, job.queued())
-        job.wait(90)
+    with own_cluster("--nodes", "1", "--no-accounting") as cluster:
+        pid = int(cluster.control("pid", "slurmctld"))
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(8, os.kill, (pid, signal.SIGCONT)).start()
+        job = start(site, cluster, 4, groups=1)
+        names = Counter(job.queued("%j"))
+        job.wait()
         job.assert_undisturbed()
-        job.assert_nothing_finished_ran_again(kills=2)
-        assert cluster.run("squeue", "-h", "-o", "%A %T", "-j", ",".join(foreign)).split()[1::2] == ["PENDING"] * 4
-        cluster.run("scancel", *foreign)
+        assert names <= Counter({f"{job.prefix}.r0.w0": 1, f"{job.prefix}.r0.m": 1})
+        assert job.tally()["calls"] == 4
 
 
-def test_more_groups_than_three_arrays_may_have(site: Site, cluster: DevCluster) -> None:
+@at_once
+def the_controller_forgets_what_it_acknowledged(site: Site, _: DevCluster) -> None:
+    """Killed before it saved its state, it gives the same job ids to others: they are not ours to touch."""
+    with own_cluster("--nodes", "1", "--no-accounting") as cluster:
+        for _ in range(2):
+            _forgotten(site, cluster)
+
+
+def _forgotten(site: Site, cluster: DevCluster) -> None:
+    job = start(site, cluster, 12, run_s=0.5, groups=2)
+    os.kill(int(cluster.control("pid", "slurmctld")), signal.SIGKILL)
+    cluster.control("restart", "slurmctld")
+    foreign = [cluster.submit("--hold", f"--output={os.devnull}", wrap="sleep 1") for _ in range(4)]
+    for _ in range(3):  # as often as a user types it
+        job.resume()
+    job.wait(90)
+    job.assert_undisturbed()
+    job.assert_nothing_finished_ran_again(kills=2)
+    assert cluster.run("squeue", "-h", "-o", "%T", "-j", ",".join(foreign)).split() == ["PENDING"] * 4
+    cluster.run("scancel", *foreign)
+
+
+@at_once
+def more_groups_than_three_arrays_may_have(site: Site, cluster: DevCluster) -> None:
     job = start(site, cluster, 24, run_s=0.1, groups=12)
     assert [job.array(first=first) for first in (0, 5, 10)]
     job.wait()
@@ -312,7 +327,8 @@ def test_more_groups_than_three_arrays_may_have(site: Site, cluster: DevCluster)
     assert job.tally()["calls"] == 24
 
 
-def test_a_round_is_submitted_twice_at_once(site: Site, cluster: DevCluster) -> None:
+@at_once
+def a_round_is_submitted_twice_at_once(site: Site, cluster: DevCluster) -> None:
     """Also an array that surfaces late, under the same name: its tasks give way."""
     job = start(site, cluster, 12, groups=2)
     script = next(path for path in job.job.paths.slurm.glob("*.sh") if ".w0" in path.read_text())
@@ -331,7 +347,8 @@ def test_a_round_is_submitted_twice_at_once(site: Site, cluster: DevCluster) -> 
     assert len(said) == 1, (said, late)
 
 
-def test_merges_at_once(site: Site, cluster: DevCluster) -> None:
+@at_once
+def merges_at_once(site: Site, cluster: DevCluster) -> None:
     """All find something missing; one round is planned, one array and one merge submitted, one output published."""
     job = start(site, cluster, 40, groups=2)
     eventually(lambda: job.done() >= 8)
@@ -349,7 +366,8 @@ def test_merges_at_once(site: Site, cluster: DevCluster) -> None:
 # ---- what waits for somebody -----------------------------------------------------------------------------------------
 
 
-def test_a_held_job_says_so_and_how_to_let_it_go(site: Site, cluster: DevCluster) -> None:
+@at_once
+def a_held_job_says_so_and_how_to_let_it_go(site: Site, cluster: DevCluster) -> None:
     job = start(site, cluster, 30, groups=1)
     eventually(lambda: job.done() >= 5)
     cluster.run("scontrol", "requeuehold", f"{job.array()}_0")
@@ -362,7 +380,8 @@ def test_a_held_job_says_so_and_how_to_let_it_go(site: Site, cluster: DevCluster
     job.assert_nothing_finished_ran_again(kills=1)
 
 
-def test_a_held_merge_says_so(site: Site, cluster: DevCluster) -> None:
+@at_once
+def a_held_merge_says_so(site: Site, cluster: DevCluster) -> None:
     job = start(site, cluster, 8, groups=1)
     merge = (job.job.document(job.job.paths.round(0) / "merge.json") or {})["slurm_job_id"]
     cluster.run("scontrol", "hold", merge)
@@ -378,19 +397,22 @@ def test_a_held_merge_says_so(site: Site, cluster: DevCluster) -> None:
     job.assert_undisturbed()
 
 
-def test_a_task_that_slurm_cannot_launch_is_no_hang(site: Site, cluster: DevCluster) -> None:
+@at_once
+def a_task_that_slurm_cannot_launch_is_no_hang(site: Site, cluster: DevCluster) -> None:
     """The folder of its standard output is gone: nothing of the job can run, and it says so."""
-    cluster.run("scontrol", "update", "PartitionName=preempt", "State=DOWN")
-    try:
-        job = start(site, cluster, 8, groups=1)
-        job.job.paths.slurm.rename(job.job.root / "moved")
-    finally:
-        cluster.run("scontrol", "update", "PartitionName=preempt", "State=UP")
+    cluster.run("scontrol", "create", "PartitionName=closed", "Nodes=ALL", "State=DOWN")
+    job = start(site, cluster, 8, groups=1, compute="late")
+    job.job.paths.slurm.rename(job.job.root / "moved")
+    cluster.run("scontrol", "update", "PartitionName=closed", "State=UP")
     eventually(lambda: job.status()[0] == "NotResponding" or job.status()[1].startswith("Held"), 40, 0.5)
     word, detail = job.status()
     print(word, detail, job.queued())
     (job.job.root / "moved").rename(job.job.paths.slurm)
-    with speaking_to(cluster):
-        jobs.resume_job(site.ws, job.name)
+    job.resume()
     job.wait()
     job.assert_undisturbed()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_at_once(scenario: str, running: Mapping[str, Future[None]]) -> None:
+    running[scenario].result(150)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,12 @@ def run(mini_batch):
 COMPUTES: tuple[dict[str, Any], ...] = (
     {"name": "spot", "type": "slurm", "low_priority_partition": "preempt", "tier": "low_priority"},
     {"name": "dedicated", "type": "slurm", "partition": "preempt", "merge": {"partition": "normal"}},
-    {"name": "whole", "type": "slurm", "partition": "preempt", "cpus_per_task": 4, "merge": {"partition": "normal"}},
+    {"name": "late", "type": "slurm", "partition": "closed", "merge": {"partition": "normal"}},
     {"name": "steps", "type": "slurm", "low_priority_partition": "preempt", "tier": "low_priority", "cpus_per_task": 4},
 )
+
+
+_ENVIRONMENT = threading.RLock()
 
 
 @contextmanager
@@ -70,18 +74,19 @@ def own_site() -> Iterator[Site]:
 
 @contextmanager
 def speaking_to(cluster: DevCluster, **more: str) -> Iterator[None]:
-    """Slurm's commands in this process, and in what it starts, speak to *cluster*."""
+    """Slurm's commands in this process, and in what it starts, speak to *cluster*; one thread at a time."""
     wanted = {"SLURM_CONF": str(cluster.conf), **more}
-    before = {key: os.environ.get(key) for key in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
+    with _ENVIRONMENT:
+        before = {key: os.environ.get(key) for key in wanted}
+        os.environ.update(wanted)
+        try:
+            yield
+        finally:
+            for key, value in before.items():
+                if value is None:
+                    os.environ.pop(key, None)
+                else:
+                    os.environ[key] = value
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,10 @@ class Watched:
 
     def drivers(self) -> list[int]:
         return [pid for worker in self.workers() for pid in drivers_of(worker)]
+
+    def resume(self) -> None:
+        with speaking_to(self.cluster):
+            jobs.resume_job(self.site.ws, self.name)
 
     def status(self) -> tuple[str, str]:
         with speaking_to(self.cluster):
@@ -189,7 +198,7 @@ class Watched:
 
 def start(
     site: Site, cluster: DevCluster, count: int = 40, *, run_s: float = 0.2, compute: str = "spot", groups: int = 2,
-    **more: Any,
+    environment: Mapping[str, str] | None = None, **more: Any,
 ) -> Watched:  # fmt: skip
     """A job of *count* mini-batches that forgives no failed try."""
     calls = site.folder / site.fresh("calls")
@@ -199,7 +208,7 @@ def start(
         retry_settings={"max_retries": 0, "timeout": 600}, error_threshold=-1,
     )  # fmt: skip
     data = site.data(count)
-    with speaking_to(cluster):
+    with speaking_to(cluster, **(environment or {})):
         name = site.start(deployment, data, groups=groups, **more)
     return Watched(site, cluster, name, calls, count)
 
@@ -207,9 +216,3 @@ def start(
 def take_the_nodes(cluster: DevCluster, nodes: int) -> str:
     """A short job in `normal` that needs *nodes* whole nodes; its id."""
     return cluster.submit("--partition=normal", f"--nodes={nodes}", "--exclusive", "--output=/dev/null", wrap="sleep 1")
-
-
-def until_all(watched: Sequence[Watched], ready: str, timeout_s: float) -> None:
-    """Until every one of them is *ready*, the name of a method."""
-    for one in watched:
-        eventually(getattr(one, ready), timeout_s, 0.1)
