@@ -183,8 +183,8 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
         text = f"{count} mini-batches have no result, because the array was cancelled with scancel. Continue: {again}"
         return EXIT_FAILED, f"ERROR: {text}"
     deaths = repair.crashed_starts(job)
-    news = [count, deaths.total()]
-    if current + 1 >= MAX_ROUNDS or _barren_rounds(job, current, news) >= MAX_BARREN_ROUNDS:
+    news = [count, deaths.total(), coverage.released]
+    if _rounds_spent(job, current, news) >= MAX_ROUNDS or _barren_rounds(job, current, news) >= MAX_BARREN_ROUNDS:
         shown = ", ".join(f"{a}-{b - 1}" if b - a > 1 else f"{a}" for a, b in missing[:5])
         return _fail(job, coverage, f"{count} mini-batches have no result after {current + 1} rounds: {shown}")
     groups = group_count(count, at_once=job.record.compute.throttle)
@@ -197,12 +197,23 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
 
 
 def _barren_rounds(job: JobDir, current: int, news: list[int]) -> int:
-    """How many rounds in a row finished nothing, and saw no worker die: *news* is what it was before them."""
+    """How many rounds in a row finished nothing, and saw no worker die or preempted: *news* is what it was before."""
     for number in range(current, 0, -1):
         before = job.document(job.paths.merge / f"INCOMPLETE.{number - 1}.json") or {}
         if before.get("news") != news:
             return current - number
-    return current + (news == [job.record.mini_batches, 0])
+    return current + (news == [job.record.mini_batches, 0, 0])
+
+
+def _rounds_spent(job: JobDir, current: int, news: list[int]) -> int:
+    """The rounds until now that count against the limit: all but those that got on although they were preempted."""
+    spent, before = 0, [job.record.mini_batches, 0, 0]
+    for number in range(current + 1):
+        document = job.document(job.paths.merge / f"INCOMPLETE.{number}.json") or {}
+        after = news if number == current else document.get("news", before)
+        spent += not (after[0] < before[0] and after[-1] > before[-1])
+        before = after
+    return spent
 
 
 def _cancelled_by_hand(job: JobDir, current: int) -> bool:

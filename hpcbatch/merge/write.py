@@ -16,8 +16,8 @@ from hpcbatch.errors import FilesystemError
 from hpcbatch.fs.publish import explained, fsync_directory, link_once, staged, write_all
 from hpcbatch.records.merge_plan import NO_SEGMENT, MergePlan
 
-BLOCK_BYTES = 4 << 20
-_AHEAD = 3
+BLOCK_BYTES = 1 << 20
+_AHEAD = 4
 _FLUSH_BYTES = 64 << 20
 HASH_UP_TO_BYTES = 256 << 20
 

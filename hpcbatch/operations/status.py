@@ -161,12 +161,18 @@ def _live(live: list[Entry], entries: tuple[Entry, ...]) -> Status:
     workers = [e for e in live if not e.name.endswith(".m")]
     running = [e for e in workers if e.state in (State.RUNNING, State.COMPLETING)]
     held = [e for e in workers or live if e.state is State.HELD]
-    how = f"Held ({held[0].reason}). Let it run: scontrol release {held[0].array_job_id}" if held else ""
+    how = f"Held ({held[0].reason}). Let it run: scontrol release {_to_release(held)}" if held else ""
     if running:
         return Status("Running", f"{len(running)} array tasks are running. {how}".rstrip(), entries)
     if workers:
         return Status("Queued", how or f"Waiting in the queue ({workers[0].reason}).", entries)
     return Status("Finalizing", how or "The merge is running or waiting to.", entries)
+
+
+def _to_release(held: list[Entry]) -> str:
+    """What to name to scontrol: the tasks, because of an array with ended tasks it complains; the array if many."""
+    names = [e.slurm_job_id for e in held if e.array_job_id == held[0].array_job_id]
+    return " ".join(names) if len(names) <= 5 and "[" not in "".join(names) else held[0].array_job_id
 
 
 def _not_in_queue(job: JobDir) -> Status:

@@ -26,7 +26,7 @@ from hpcbatch.scoring.driver_process import DriverProcess, DriverSpec
 from hpcbatch.worker import preemption, scratch
 from hpcbatch.worker.environment import SlurmTask, driver_arguments, driver_environment, slurm_task
 from hpcbatch.worker.log import UserLog
-from hpcbatch.worker.loop import Abort, GiveWay, Limits, Loop, Work, give_up
+from hpcbatch.worker.loop import Abort, Canceled, GiveWay, Limits, Loop, Work, give_up
 from hpcbatch.worker.recovery import MAX_BARREN_ATTEMPTS, MAX_CRASHED_STARTS, GroupState, read_group
 
 EXIT_DONE, EXIT_ABORTED, EXIT_IO, EXIT_FULL = 0, 70, 74, 75
@@ -157,7 +157,7 @@ def _score(attempt: _Attempt, state: GroupState) -> int:
             start=start,
             log=log,
         )
-        _listen(loop, writer, attempt.slurm, log)
+        _listen(loop, attempt)
         loop.ticks.append(_fence(job, task, writer))
         loop.run()
         writer.note(Kind.END, {"completed": loop.completed, "failed_items": loop.failed_items})
@@ -166,6 +166,11 @@ def _score(attempt: _Attempt, state: GroupState) -> int:
         writer.note(Kind.FENCED)
         writer.sync()
         log.note("a later attempt of this group exists; giving way")
+        return EXIT_DONE
+    except Canceled:
+        writer.note(Kind.RELEASE)
+        writer.sync()
+        log.note("the job was canceled")
         return EXIT_DONE
     except Abort as abort:
         give_up(writer, abort.report)
@@ -255,19 +260,22 @@ def _driver_factory(job: JobDir, manifest: Manifest, local: Path) -> Callable[[i
     return start
 
 
-def _listen(loop: Loop, writer: AttemptWriter, slurm: SlurmTask, log: UserLog) -> None:
+def _listen(loop: Loop, attempt: _Attempt) -> None:
+    writer = attempt.writer
     signals = preemption.Signals()
-    ask = preemption.requeue(slurm)
+    ask = preemption.requeue(attempt.slurm)
 
     def on_signal(_: int) -> None:
         came = signals.take()
+        if signal.SIGTERM in came and attempt.job.canceled():
+            raise Canceled
         # SIGUSR2 comes shortly before the time limit, with a short limit at the very start: then there is nothing to
         # gain by beginning again.
         if (signal.SIGTERM in came or (signal.SIGUSR2 in came and loop.completed)) and not writer.sync_each:
             writer.note(Kind.RELEASE)
             writer.sync()
             writer.sync_each = True
-            log.note("told to make room: what is finished is safe; working on until the end")
+            attempt.log.note("told to make room: what is finished is safe; working on until the end")
             ask()
 
     loop.watch(signals.read_fd, on_signal)

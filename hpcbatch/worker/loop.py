@@ -45,6 +45,10 @@ class GiveWay(Exception):
     """A later attempt of the same group exists."""
 
 
+class Canceled(Exception):
+    """Somebody asked for the end of the job."""
+
+
 class Abort(Exception):
     """The attempt cannot go on; the report says why."""
 

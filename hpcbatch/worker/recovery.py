@@ -23,7 +23,7 @@ class GroupState:
     tries: Counter[int] = field(default_factory=Counter)  # failed tries of what is not done
     crashed_starts: Counter[int] = field(default_factory=Counter)  # started by a worker that died without a word
     last_epoch: int = 0
-    barren: int = 0  # the latest attempts in a row that finished nothing
+    barren: int = 0  # the latest attempts in a row that finished nothing, those not counted that were told to make room
 
 
 def read_group(attempts: Iterable[AttemptFiles], job: bytes) -> GroupState:
@@ -43,7 +43,7 @@ def read_group(attempts: Iterable[AttemptFiles], job: bytes) -> GroupState:
 def _read_attempt(state: GroupState, records: list[Record], payloads: Payloads) -> None:
     synced = max((r.seq for r in records if r.kind == Kind.SYNC), default=-1)
     started: set[int] = set()
-    excused = finished = False
+    excused = finished = released = False
     for record in records:
         if record.kind == Kind.START:
             started.add(record.mini_batch)
@@ -56,7 +56,8 @@ def _read_attempt(state: GroupState, records: list[Record], payloads: Payloads) 
                 _finish(state, record.mini_batch, record.failed_items)
         elif record.kind in (Kind.RELEASE, Kind.FENCED, Kind.END, Kind.ABORT):
             excused = True
-    state.barren = 0 if finished else state.barren + 1
+            released |= record.kind == Kind.RELEASE
+    state.barren = 0 if finished else state.barren + (not released)
     if not excused:
         state.crashed_starts.update(started)
 

@@ -124,9 +124,9 @@ def stopped_job(place: Place) -> dict[str, str]:
     return {"JOB": name}
 
 
-def quickstart(place: Place, made: Path) -> dict[str, str]:
-    """A clone after the README's *Run it*: *made* is the example with its environment and its model."""
-    shutil.copytree(made, place.folder / "examples" / "quickstart", symlinks=True)
+def example(place: Place, made: Path) -> dict[str, str]:
+    """A clone after the run of an example: *made* is it, with its environment and its model."""
+    shutil.copytree(made, place.folder / "examples" / made.name, symlinks=True)
     return {}
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.docs.blocks import RUN, blocks, printed, script, set_up
-from tests.docs.places import PLACES, ROOT, Place, quickstart
+from tests.docs.places import PLACES, ROOT, Place, example
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-QUICKSTART = "examples/quickstart"
-MARKS = {"quickstart": [pytest.mark.slow], "slurm": [pytest.mark.slurm]}
+EXAMPLES = {"quickstart": "QUICKSTART_VENV", "mlflow-model": "MLFLOW_MODEL_VENV"}  # what names its environment
+MARKS = {**{name: [pytest.mark.slow] for name in EXAMPLES}, "slurm": [pytest.mark.slurm]}
 RUNNABLE = [
     pytest.param(page, marks=MARKS.get(set_up(page), []), id=str(page.relative_to(ROOT)))
     for page in PAGES
@@ -24,24 +26,29 @@ RUNNABLE = [
 
 
 @pytest.fixture(scope="session")
-def made_quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example with its environment and its model, as the README's *Run it* leaves it.
+def made_example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`made_example(name)`: an example with its environment and its model, as the first part of its run.sh leaves it.
 
     An environment that *Run it* has made here already is used: making it takes a minute on a slow network.
     """
-    place = Place(tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("home"), {})
-    folder = place.folder / QUICKSTART
-    generated = shutil.ignore_patterns(".venv", "data", "model", "truth.csv", "named-outputs", "__pycache__")
-    shutil.copytree(ROOT / QUICKSTART, folder, ignore=generated)
-    there = Path(os.environ.get("QUICKSTART_VENV") or ROOT / QUICKSTART / ".venv")
-    if (there / ".complete").exists():
-        (folder / ".venv").symlink_to(there.resolve())
-    lines = (folder / "run.sh").read_text().partition('echo "== Where it runs"')
-    assert lines[1], "run.sh has no part that makes the environment and the model"
-    (folder / "make.sh").write_text(lines[0])
-    done = place.run(f"bash {folder}/make.sh", timeout_s=300)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return folder
+
+    @functools.cache
+    def make(name: str) -> Path:
+        place = Place(tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("home"), {})
+        folder = place.folder / "examples" / name
+        generated = shutil.ignore_patterns(".venv", "data", "model", "truth.csv", "named-outputs", "__pycache__")
+        shutil.copytree(ROOT / "examples" / name, folder, ignore=generated)
+        there = Path(os.environ.get(EXAMPLES[name]) or ROOT / "examples" / name / ".venv")
+        if (there / ".complete").exists():
+            (folder / ".venv").symlink_to(there.resolve())
+        lines = (folder / "run.sh").read_text().partition('echo "== Where it runs"')
+        assert lines[1], "run.sh has no part that makes the environment and the model"
+        (folder / "make.sh").write_text(lines[0])
+        done = place.run(f"bash {folder}/make.sh", timeout_s=300)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return folder
+
+    return make
 
 
 @pytest.fixture
@@ -58,8 +65,8 @@ def test_the_blocks_of_a_page_run_in_order(
 ) -> None:
     """In a new home, and in the place that the page asks for."""
     asked = set_up(page)
-    if asked == "quickstart":
-        variables = quickstart(place, request.getfixturevalue("made_quickstart"))
+    if asked in EXAMPLES:
+        variables = example(place, request.getfixturevalue("made_example")(asked))
     elif asked == "slurm":
         variables = PLACES[asked](place) | {"SLURM_CONF": str(request.getfixturevalue("devcluster").conf)}
     else:

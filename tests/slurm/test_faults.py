@@ -24,7 +24,7 @@ from hpcbatch.rounds import submission
 from hpcbatch.scheduler import slurm
 from tests.processes import kill
 from tests.site import Site, eventually
-from tests.slurm.watched import Watched, own_cluster, own_site, speaking_to, start
+from tests.slurm.watched import Watched, crash, node_of, own_cluster, own_site, speaking_to, start
 
 if TYPE_CHECKING:
     from tests.conftest import DevCluster
@@ -124,46 +124,6 @@ def a_cancelled_job_stays_cancelled(site: Site, cluster: DevCluster) -> None:
 # ---- nodes -----------------------------------------------------------------------------------------------------------
 
 
-def _node(job: Watched) -> str:
-    [line] = [line for line in job.queued("%T %N") if line.startswith("RUNNING")]
-    return line.split()[1]
-
-
-def _crash(cluster: DevCluster, job: Watched, node: str) -> None:
-    """End slurmd, every slurmstepd and every process of the job, as a power cut does."""
-    slurmd = int(cluster.control("pid", f"slurmd-{node}"))
-    os.kill(slurmd, signal.SIGKILL)
-    for pid in sorted({one for worker in job.workers() for one in _family(worker)}):
-        kill(pid)
-    eventually(lambda: not job.workers())
-
-
-def _family(worker: int) -> Iterator[int]:
-    """A worker, its drivers, and the slurmstepd above it; of the batch script that waits for it, the same."""
-    conf = next(word for word in _environ(worker) if word.startswith(b"SLURM_CONF="))
-    slurm_job = next(word for word in _environ(worker) if word.startswith(b"SLURM_JOB_ID="))
-    for entry in Path("/proc").glob("[0-9]*"):
-        pid = int(entry.name)
-        if {conf, slurm_job} <= set(_environ(pid)):
-            while pid > 1 and pid != os.getpid():
-                try:
-                    name = Path(f"/proc/{pid}/comm").read_text().strip()
-                    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-                except OSError:
-                    break
-                if name in ("slurmd", "slurmctld"):
-                    break
-                yield pid
-                pid = parent
-
-
-def _environ(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
-
-
 def _alone_on_a_node(site: Site, cluster: DevCluster, count: int) -> Watched:
     job = start(site, cluster, count, run_s=0.4, groups=1, compute="steps")
     eventually(lambda: job.done() >= 5, 30)
@@ -173,9 +133,9 @@ def _alone_on_a_node(site: Site, cluster: DevCluster, count: int) -> Watched:
 @at_once
 def a_node_crashes(site: Site, cluster: DevCluster) -> None:
     job = _alone_on_a_node(site, cluster, 30)
-    node = _node(job)
+    node = node_of(job)
     try:
-        _crash(cluster, job, node)
+        crash(cluster, job, node)
         job.wait(90)
     finally:
         cluster.control("start", f"slurmd-{node}")
@@ -187,7 +147,7 @@ def a_node_crashes(site: Site, cluster: DevCluster) -> None:
 def a_node_is_cut_off_and_its_worker_lives_on(site: Site, cluster: DevCluster) -> None:
     """Two attempts of one group, both writing: each mini-batch is in the output once."""
     job = _alone_on_a_node(site, cluster, 110)
-    slurmd = int(cluster.control("pid", f"slurmd-{_node(job)}"))
+    slurmd = int(cluster.control("pid", f"slurmd-{node_of(job)}"))
     os.kill(slurmd, signal.SIGSTOP)
     try:
         eventually(lambda: len(job.workers()) == 2, 60, 0.1)
@@ -309,9 +269,7 @@ def _forgotten(site: Site, cluster: DevCluster) -> None:
     os.kill(int(cluster.control("pid", "slurmctld")), signal.SIGKILL)
     cluster.control("restart", "slurmctld")
     foreign = [cluster.submit("--hold", f"--output={os.devnull}", wrap="sleep 1") for _ in range(4)]
-    for _ in range(3):  # as often as a user types it
-        job.resume()
-    job.wait(90)
+    eventually(lambda: job.verdict() or job.do_as_told(), 90, 1.0)
     job.assert_undisturbed()
     job.assert_nothing_finished_ran_again(kills=2)
     assert cluster.run("squeue", "-h", "-o", "%T", "-j", ",".join(foreign)).split() == ["PENDING"] * 4

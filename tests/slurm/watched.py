@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from hpcbatch.jobdir.ledgers import AttemptFiles, all_attempts
 from hpcbatch.operations import jobs
 from hpcbatch.records.ledger import Kind
 from tests import conftest
-from tests.processes import WORKER, drivers_of, of_job
+from tests.processes import WORKER, drivers_of, kill, of_job
 from tests.site import Site, echoed, eventually
 
 if TYPE_CHECKING:
@@ -137,6 +138,16 @@ class Watched:
         with speaking_to(self.cluster):
             jobs.resume_job(self.site.ws, self.name)
 
+    def do_as_told(self) -> None:
+        """What a person does who reads `job show` and types what it says."""
+        word, detail = self.status()
+        _, remedy, command = detail.partition("Let it run: ")
+        if remedy and word != "Running":
+            with suppress(AssertionError):  # it was let go just now
+                self.cluster.run(*command.split())
+        elif word in ("NotResponding", "NotStarted"):
+            self.resume()
+
     def status(self) -> tuple[str, str]:
         with speaking_to(self.cluster):
             shown = jobs.show_job(self.site.ws, self.name)
@@ -216,3 +227,42 @@ def start(
 def take_the_nodes(cluster: DevCluster, nodes: int) -> str:
     """A short job in `normal` that needs *nodes* whole nodes; its id."""
     return cluster.submit("--partition=normal", f"--nodes={nodes}", "--exclusive", "--output=/dev/null", wrap="sleep 1")
+
+
+def node_of(job: Watched) -> str:
+    [line] = [line for line in job.queued("%T %N") if line.startswith("RUNNING")]
+    return line.split()[1]
+
+
+def crash(cluster: DevCluster, job: Watched, node: str) -> None:
+    """End slurmd, every slurmstepd and every process of the job, as a power cut does."""
+    slurmd = int(cluster.control("pid", f"slurmd-{node}"))
+    os.kill(slurmd, signal.SIGKILL)
+    for pid in sorted({one for worker in job.workers() for one in _family(worker)}):
+        kill(pid)
+
+
+def _family(worker: int) -> Iterator[int]:
+    """A worker, its drivers, and the slurmstepd above it; of the batch script that waits for it, the same."""
+    conf = next(word for word in _environ(worker) if word.startswith(b"SLURM_CONF="))
+    slurm_job = next(word for word in _environ(worker) if word.startswith(b"SLURM_JOB_ID="))
+    for entry in Path("/proc").glob("[0-9]*"):
+        pid = int(entry.name)
+        if {conf, slurm_job} <= set(_environ(pid)):
+            while pid > 1 and pid != os.getpid():
+                try:
+                    name = Path(f"/proc/{pid}/comm").read_text().strip()
+                    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+                except OSError:
+                    break
+                if name in ("slurmd", "slurmctld"):
+                    break
+                yield pid
+                pid = parent
+
+
+def _environ(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []

@@ -39,9 +39,7 @@ def job(tmp_path: Path) -> JobDir:
 
 def damage(job: JobDir, attempt: AttemptFiles, mini_batch: int) -> None:
     """A bit of the bytes that *attempt* committed for *mini_batch* turns over."""
-    (record,) = [
-        r for r in attempt.scan(job.record.uuid_bytes) if (r.kind, r.mini_batch) == (Kind.COMMIT, mini_batch)
-    ]
+    (record,) = [r for r in attempt.scan(job.record.uuid_bytes) if (r.kind, r.mini_batch) == (Kind.COMMIT, mini_batch)]
     flip(attempt.segment, record.offset + record.length // 2, 3)
 
 
@@ -325,6 +323,30 @@ def test_rounds_that_get_on_go_on_to_a_limit(tmp_path: Path) -> None:
         assert merge_job(job)[0] == EXIT_INCOMPLETE
     code, text = merge_job(job)
     assert (code, text) == (EXIT_FAILED, "ERROR: 11 mini-batches have no result after 20 rounds: 19-29")
+
+
+def test_rounds_that_were_preempted_and_got_on_are_not_counted(tmp_path: Path) -> None:
+    """Where PreemptMode is CANCEL each preemption costs a round: a long job may have any number of them."""
+    job = seal(tmp_path / "b1", Size(items=2 * MAX_ROUNDS + 1, mini_batch_size=1))
+    for number in range(2 * MAX_ROUNDS):
+        writer = begin(job, round_number=number)
+        commit(writer, number)
+        writer.note(Kind.RELEASE)
+        writer.close()
+        assert merge_job(job)[0] == EXIT_INCOMPLETE
+    score(job, [2 * MAX_ROUNDS], round_number=2 * MAX_ROUNDS)
+    assert merge_job(job)[0] == EXIT_PUBLISHED
+
+
+def test_rounds_that_were_preempted_before_they_finished_anything_go_on_to_the_limit(job: JobDir) -> None:
+    """Not to the shorter one of rounds that nothing disturbed; but a time limit below init() looks the same."""
+    for number in range(MAX_ROUNDS - 1):
+        writer = begin(job, round_number=number)
+        writer.note(Kind.RELEASE)
+        writer.close()
+        assert merge_job(job)[0] == EXIT_INCOMPLETE
+    code, text = merge_job(job)
+    assert (code, text) == (EXIT_FAILED, "ERROR: 6 mini-batches have no result after 20 rounds: 0-5")
 
 
 def test_a_round_in_which_a_worker_died_is_not_barren(job: JobDir) -> None:

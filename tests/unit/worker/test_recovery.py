@@ -184,3 +184,13 @@ def test_reading_is_the_same_at_every_byte_of_a_killed_ledger(job: JobDir) -> No
         assert sum(found.crashed_starts.values()) <= 1
         before = found.done
     assert before == {0, 1, 2}
+
+
+def test_attempts_that_were_preempted_before_they_finished_anything_are_not_barren(job: JobDir) -> None:
+    """Any number of them says nothing about the work; those before and after count on."""
+    for epoch, preempted in enumerate([False, True, True, False, True], 1):
+        writer = begin(job, epoch=epoch)
+        if preempted:
+            writer.note(Kind.RELEASE)
+        killed(writer)
+    assert state_of(job).barren == 2
