@@ -53,7 +53,8 @@ def peers(folder: Path, origin: Path, workloads: list[str], repeat: int) -> None
         shutil.copy(origin / "adapters" / name, home / "adapters")
     devcluster = ROOT / "slurm" / "devcluster" / "devcluster"
     cluster = ["--dir", str(folder / "cluster")]
-    settings = ["SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=10000", "KillWait=2"]
+    scheduler = "sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=10000"
+    settings = [f"SchedulerParameters={scheduler}", "KillWait=2"]
     up = subprocess.run(
         [devcluster, "up", *cluster, "--set", *settings], check=True, capture_output=True, text=True
     ).stdout
@@ -66,12 +67,14 @@ def peers(folder: Path, origin: Path, workloads: list[str], repeat: int) -> None
     results = ["--results", str(folder / "results.jsonl")]
     (folder / "items").mkdir()
     try:
-        make = "import bench, adapters.hpcbatch as h, sys; h.items(bench.Job(w := sys.argv[1], '', sys.argv[2], bench.WORKLOADS[w].n))"
+        make = (
+            "import bench, adapters.hpcbatch as h, sys\n"
+            "h.items(bench.Job(w := sys.argv[1], '', sys.argv[2], bench.WORKLOADS[w].n))"
+        )
         for workload in workloads:
             if workload != "W2":
-                subprocess.run(
-                    [sys.executable, "-c", make, workload, str(folder)], check=True, cwd=home, env=environment | {"PYTHONPATH": str(home)}
-                )
+                command = [sys.executable, "-c", make, workload, str(folder)]
+                subprocess.run(command, check=True, cwd=home, env=environment | {"PYTHONPATH": str(home)})
         chosen = ["--adapters", "bare,raw,hpcbatch", "--workloads", ",".join(workloads), "--repeat", str(repeat)]
         subprocess.run([*bench, "run", *chosen, *results], check=True, env=environment, stdout=sys.stderr)
         subprocess.run([*bench, "report", *results], check=True, env=environment)
@@ -93,7 +96,7 @@ def merge(folder: Path, gib: float, repeat: int) -> list[tuple[str, str, str, st
     out = folder / "cat.out"
     walls: dict[str, list[float]] = {"cat": [], "merge": []}
     for _ in range(repeat):
-        for name in walls:
+        for name, times in walls.items():
             os.sync()
             begin = time.perf_counter()
             if name == "cat":
@@ -103,7 +106,7 @@ def merge(folder: Path, gib: float, repeat: int) -> list[tuple[str, str, str, st
             else:
                 command = [sys.executable, "-I", "-m", "hpcbatch.merge", str(job), digest]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            walls[name].append(time.perf_counter() - begin)
+            times.append(time.perf_counter() - begin)
             for path in (out, *(job / "out").iterdir(), *(job / "merge").iterdir()):
                 path.unlink(missing_ok=True)
     mib = gib * 1024
