@@ -105,8 +105,9 @@ class Chaos:
         """Every daemon runs again."""
         for timer in self._later:
             timer.join()
-        names = ["slurmctld", *(f"slurmd-n{number}" for number in range(1, NODES + 1))]
-        self.cluster.control("start", *names)
+        self.cluster.control("start", "slurmctld")
+        # A slurmctld that was killed may think that tasks run which ended meanwhile, until their nodes register again.
+        self.cluster.control("restart", *(f"slurmd-n{number}" for number in range(1, NODES + 1)))
         self._return_nodes()
 
     def _return_nodes(self) -> None:

@@ -257,3 +257,16 @@ def test_an_array_that_somebody_cancelled_is_not_submitted_again(
     assert job.rounds() == ([0, 1] if goes_on else [0])
     assert ("cancelled with scancel. Continue: hpcbatch job resume" in capfd.readouterr().out) is not goes_on
     assert job.verdict() is None
+
+
+@pytest.mark.xfail(strict=True, reason="a merge that comes too early plans a round of what is still being run")
+def test_a_merge_that_runs_while_tasks_of_its_round_are_alive_plans_nothing(tmp_path: Path, slurm_log: Path) -> None:
+    """Its dependency was on an id that Slurm had lost, or was met between a preemption and the requeue."""
+    job = seal(tmp_path / "b4", compute=replace(COMPUTE, kind="slurm", slurm={}))
+    score(job, [0, 1])
+    name = f"{job.record.slurm_name}.r0.w0"
+    squeue = tmp_path / "bin" / "squeue"
+    line = f"7_0|7|{name}|RUNNING|None|n1|0:09"
+    squeue.write_text(f"#!/bin/sh\ncase \"$*\" in *'-t all'*) echo '{name}|RUNNING';; *) echo '{line}';; esac\n")
+    run(job)
+    assert job.rounds() == [0]
