@@ -13,10 +13,6 @@ _NAMES = frozenset(
      "TORCH_HOME", "NLTK_DATA", "MPLCONFIGDIR"]
 )  # fmt: skip
 _PREFIXES = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_")
-# What an enclosing Slurm job leaves behind would become options of the new one (sbatch(1), INPUT ENVIRONMENT
-# VARIABLES).
-_OUTER_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_", "PMI_", "PMI2_",
-              "PMIX_", "OMPI_", "SUBMITIT_")  # fmt: skip
 _KEEP = frozenset(["SLURM_CONF"])
 
 
@@ -25,6 +21,10 @@ def travelling(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {k: v for k, v in environ.items() if k in _NAMES or k in _KEEP or k.startswith(_PREFIXES)}
 
 
-def outer_job_names(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The names in *environ* that belong to an enclosing Slurm job and must not reach sbatch."""
-    return sorted(name for name in environ if name.startswith(_OUTER_JOB) and name not in _KEEP)
+def staying(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The names in *environ* that must not reach sbatch.
+
+    Secrets would become readable in the job; what an enclosing Slurm job leaves behind would become options of the new
+    one (sbatch(1), INPUT ENVIRONMENT VARIABLES).
+    """
+    return sorted(set(environ) - set(travelling(environ)))

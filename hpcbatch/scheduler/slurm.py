@@ -20,7 +20,7 @@ import submitit
 from hpcbatch.errors import SchedulerError
 from hpcbatch.scheduler import slurm_commands
 from hpcbatch.scheduler.base import Entry, Request
-from hpcbatch.scheduler.environment import outer_job_names, travelling
+from hpcbatch.scheduler.environment import staying
 
 SUBMIT_DEADLINE_S = 30
 _NAMED = {"partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "gres": "gres",
@@ -32,7 +32,7 @@ class _Executor(submitit.SlurmExecutor):
     """submitit's executor with a deadline, and without what an enclosing Slurm job would leak into sbatch."""
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        unset = [word for name in outer_job_names() for word in ("-u", name)]
+        unset = [word for name in staying() for word in ("-u", name)]
         return ["timeout", str(SUBMIT_DEADLINE_S), "env", *unset, "sbatch", str(submission_file_path)]
 
 
@@ -106,7 +106,9 @@ def _parameters(request: Request) -> dict[str, Any]:
         "requeue": True,
         "open-mode": "append",
         "chdir": str(request.folder),
-        "export": ",".join(sorted(travelling())),
+        # sbatch itself is given the allow-list as its environment. A list of names here would make slurmd log the user
+        # in (`su -`) for each array task, one after the other.
+        "export": "ALL",
         "signal": "USR2@60",
     }
     if slurm.get("reservation") is not None:
