@@ -190,7 +190,7 @@ def slurm(outcome: Outcome) -> bool:
         outcome.missing.append(f"tests marked slurm: {', '.join(missing)} not found")
         print(outcome.missing[-1])
         return not IN_CI
-    return _pytest(outcome, "tests", "--ignore=tests/bench", "-m", "slurm")
+    return _pytest(outcome, "tests", "--ignore=tests/bench", "-m", "slurm and not chaos")
 
 
 def coverage(outcome: Outcome) -> bool:
