@@ -84,6 +84,14 @@ def test_a_long_output_is_handed_to_the_disk_as_it_grows(
     assert target.read_bytes() == joined(pieces)
 
 
+def test_a_large_output_is_not_hashed_as_a_whole(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every payload's own checksum is checked all the same."""
+    monkeypatch.setattr(write, "HASH_UP_TO_BYTES", 10)
+    pieces: list[Piece] = [("a", b"0123456789"), ("b", b"x")]
+    assert write_output(tmp_path, lay_out(tmp_path, pieces), target).sha256 is None
+    assert target.read_bytes() == joined(pieces)
+
+
 def test_no_bit_of_a_segment_can_turn_over_unnoticed(tmp_path: Path, target: Path) -> None:
     """1,000 random flips: nothing is published, and the error names the payload that was hit."""
     seed = random.randrange(2**32)
