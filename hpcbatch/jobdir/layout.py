@@ -2,8 +2,9 @@
 
 job.json  manifest.bin  code.zip         sealed before anything is submitted
 rounds/r<k>/plan.bin                     the plan of round k
+rounds/local-<n>.json                    who supervises the job on the local compute
 rounds/r<k>/suspects.json                of a repair round: mini-batches that workers died of
-rounds/r<k>/{INTENT,array-<first group>.json,merge.json,local.json,OWNER-<first group>}
+rounds/r<k>/{INTENT,array-<first group>.json,merge.json,OWNER-<first group>}
 g/r<k>.<group // 1000>/<group>/e<epoch>-<nonce>[-k<n>].{seg,led}
 merge/PLAN.<n>   INCOMPLETE.<n>.json     the frozen merge plans; what was missing
 out/<file>  _SUCCESS.json                the one published output and what it holds
@@ -19,7 +20,7 @@ import re
 from pathlib import Path
 
 JOB, MANIFEST, CODE, CANCELED = "job.json", "manifest.bin", "code.zip", "CANCELED.json"
-PLAN, INTENT, MERGE_ID, LOCAL = "plan.bin", "INTENT", "merge.json", "local.json"
+PLAN, INTENT, MERGE_ID = "plan.bin", "INTENT", "merge.json"
 SUSPECTS = "suspects.json"
 SUCCESS = "_SUCCESS.json"
 SEGMENT, LEDGER = ".seg", ".led"

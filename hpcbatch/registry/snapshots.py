@@ -81,7 +81,6 @@ def put_code(root: Path, folder: Path) -> CodeSnapshot:
     store = root / "registry" / "snapshots" / "code"
     make_directory(store, folder_mode(store))
     with explained(store), staged(store, 0o444) as (temp, file):
-        os.fchmod(file.fileno(), 0o444)
         target = _HashingWriter(file)
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
             for one in files:

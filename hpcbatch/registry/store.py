@@ -17,15 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import Conflict, FileDamaged, FilesystemError, SpecError
-from hpcbatch.fs.publish import (
-    explained,
-    filesystem_error,
-    fsync_directory,
-    link_once,
-    make_directory,
-    staged,
-    write_all,
-)
+from hpcbatch.fs.publish import create_once, explained, filesystem_error, make_directory
 from hpcbatch.fs.scan import names, read_document
 from hpcbatch.ids import canonical, sha256
 
@@ -136,7 +128,7 @@ class Stream:
             )
         make_directory(self.folder, folder_mode(self.folder))
         path = self.folder / _file(number)
-        if not _publish(path, content):
+        if not create_once(path, content, 0o444):
             raise self._conflict()
         return Revision(number, op, str(body["created"]), document, digest, path, os.geteuid())
 
@@ -206,18 +198,6 @@ def folder_mode(folder: Path) -> int:
         at = at.parent
     mode = stat.S_IMODE(os.stat(at).st_mode)
     return mode if mode & stat.S_ISGID else 0o755
-
-
-def _publish(path: Path, content: bytes) -> bool:
-    """Publish *content* at *path*, readable for all whatever the umask; False if another writer was first."""
-    with explained(path), staged(path.parent, 0o444) as (temp, file):
-        write_all(file.fileno(), content)
-        os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
-        first = link_once(temp, path)
-    if first:
-        fsync_directory(path.parent)
-    return first
 
 
 def _file(number: int) -> str:
