@@ -29,6 +29,15 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv-test"
 DEVCLUSTER = ROOT / "slurm" / "devcluster" / "devcluster"
 SLURM_PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd")
+OTHER_PROGRAMS = {  # and their Debian packages
+    "strace": "strace",
+    "linux.uml": "user-mode-linux",
+    "rpc.nfsd": "nfs-kernel-server",
+    "rpcbind": "rpcbind",
+    "modprobe": "kmod",
+    "ip": "iproute2",
+    "faketime": "faketime",
+}
 FULLY_COVERED = (
     "hpcbatch/records/ledger.py",
     "hpcbatch/jobdir/*",
@@ -135,19 +144,20 @@ def environment(outcome: Outcome) -> bool:
 
 
 def system(outcome: Outcome) -> bool:
-    """Slurm, MariaDB and munge, for a private cluster; strace, to count system calls."""
+    """Slurm, MariaDB and munge, for a private cluster; strace, to count system calls; a guest kernel with NFS."""
     if not _missing_programs():
-        print("Slurm, MariaDB, munge and strace are installed")
+        print("Slurm, MariaDB, munge, strace and a guest kernel with NFS are installed")
         return True
     if os.geteuid() == 0:
         if not _run([DEVCLUSTER, "install"]):
             return False
-        if not _program("strace") and not _run(["apt-get", "install", "-y", "-qq", "strace"]):
+        wanted = [package for name, package in OTHER_PROGRAMS.items() if not _program(name)]
+        if wanted and not _run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]):
             return False
     if missing := _missing_programs():
         outcome.missing.append(
-            f"real Slurm and what counts system calls: {', '.join(missing)} not found. "
-            f"As root: {DEVCLUSTER.relative_to(ROOT)} install && apt-get install strace"
+            f"real Slurm, NFS and what counts system calls: {', '.join(missing)} not found. "
+            f"As root: {DEVCLUSTER.relative_to(ROOT)} install && apt-get install {' '.join(OTHER_PROGRAMS.values())}"
         )
         print(outcome.missing[-1])
     return not (IN_CI and missing)
@@ -267,7 +277,7 @@ def _program(name: str) -> str | None:
 
 
 def _missing_programs() -> list[str]:
-    return [name for name in (*SLURM_PROGRAMS, "strace") if not _program(name)]
+    return [name for name in (*SLURM_PROGRAMS, *OTHER_PROGRAMS) if not _program(name)]
 
 
 if __name__ == "__main__":
