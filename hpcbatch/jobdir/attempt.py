@@ -6,16 +6,26 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpcbatch.fs.publish import create_exclusive, fsync_directory, write_all
 from hpcbatch.jobdir.layout import LEDGER, SEGMENT, attempt_stem
-from hpcbatch.records.ledger import FLAG_FINAL, Chain, Kind
+from hpcbatch.records.ledger import FLAG_FAILED, FLAG_FINAL, FLAG_MEMORY, OF_INIT, Chain, Kind
 
 SYNC_BYTES = 64 << 20
 SYNC_MIN_S, SYNC_MAX_S = 2.0, 30.0
+HEARTBEAT_S = 60.0
+
+
+class Stored(NamedTuple):
+    """Bytes of the segment that no record covers yet."""
+
+    offset: int
+    length: int
+    crc: int
 
 
 class AttemptWriter:
@@ -49,7 +59,7 @@ class AttemptWriter:
 
     def start(self, mini_batch: int) -> None:
         """Record that *mini_batch* is about to be run."""
-        self._write(self._ledger, self._chain.record(Kind.START, mini_batch=mini_batch))
+        self._write(self._ledger, self._chain.record(Kind.START, mini_batch=mini_batch, wall_ms=_wall_ms()))
 
     def commit(
         self,
@@ -60,44 +70,74 @@ class AttemptWriter:
         failed_items: int,
         run_ms: int,
         then_start: int | None = None,
+        files: Stored | None = None,
     ) -> None:
-        """Append *payload*, then the record that makes it count; *then_start* adds the next START in the same write."""
+        """Append *payload*, then the record that makes it count, and with it the *files* of the same mini-batch;
+        *then_start* adds the next START in the same write.
+        """
         if payload:
             self._write(self._segment, payload)
-        record = self._chain.record(
+        wall_ms = _wall_ms()
+        record = self._files(mini_batch, files, wall_ms) if files else b""
+        record += self._chain.record(
             Kind.COMMIT, mini_batch=mini_batch, offset=self._offset, payload=payload, rows=rows,
-            failed_items=failed_items, run_ms=run_ms, wall_ms=int(time.time() * 1000),
+            failed_items=failed_items, run_ms=run_ms, wall_ms=wall_ms,
         )  # fmt: skip
         if then_start is not None:
-            record += self._chain.record(Kind.START, mini_batch=then_start)
+            record += self._chain.record(Kind.START, mini_batch=then_start, wall_ms=wall_ms)
         self._write(self._ledger, record)
         self._offset += len(payload)
         self._unsynced_bytes += len(payload)
         self._unsynced_commits += 1
 
-    def fail(self, mini_batch: int, reason: Mapping[str, Any], *, final: bool, failed_items: int) -> None:
+    def store(self, blocks: Iterable[bytes]) -> Stored:
+        """Append *blocks*, of any size together; they count once `commit` or `files_of_init` was told of them."""
+        offset, crc = self._offset, 0
+        for block in blocks:
+            self._write(self._segment, block)
+            crc = zlib.crc32(block, crc)
+            self._offset += len(block)
+            self._unsynced_bytes += len(block)
+        return Stored(offset, self._offset - offset, crc)
+
+    def files_of_init(self, files: Stored) -> None:
+        """Record the files that init() of one driver wrote."""
+        self._write(self._ledger, self._files(OF_INIT, files, _wall_ms()))
+
+    def fail(
+        self, mini_batch: int, reason: Mapping[str, Any], *, final: bool, failed_items: int, memory: bool = False
+    ) -> None:
         """Record one failed try, or with *final* that the mini-batch is given up and *failed_items* items count as
-        failed.
+        failed. With *memory* the try was killed for memory, which has a budget of its own.
         """
         self._append(
             json.dumps(dict(reason)).encode(), Kind.FAIL, mini_batch=mini_batch, failed_items=failed_items,
-            flags=FLAG_FINAL if final else 0,
+            flags=FLAG_FINAL * final | FLAG_MEMORY * memory,
         )  # fmt: skip
         self._unsynced_commits += 1
 
-    def note(self, kind: Kind, reason: Mapping[str, Any] | None = None) -> None:
+    def init_ended(self, took_ms: int, *, failed: bool = False) -> None:
+        """Record how long a driver took from its start to the end of init()."""
+        flags = FLAG_FAILED * failed
+        self._write(self._ledger, self._chain.record(Kind.INIT, run_ms=took_ms, wall_ms=_wall_ms(), flags=flags))
+
+    def note(self, kind: Kind, reason: Mapping[str, Any] | None = None, *, flags: int = 0) -> None:
         """Append a RELEASE, FENCED, END or ABORT record."""
-        self._append(json.dumps(dict(reason)).encode() if reason else b"", kind)
+        self._append(json.dumps(dict(reason)).encode() if reason else b"", kind, flags=flags)
 
     def sync_due(self) -> bool:
-        """Whether a sync is due, by bytes or by time; the interval adapts so that fsync costs about 5 % of it."""
+        """Whether a sync is due, by bytes or by time; the interval adapts so that fsync costs about 5 % of it. With
+        nothing to make durable one is due each minute all the same: so the ledger tells, to a minute, how long an
+        attempt lived that died without a word.
+        """
         if not self._unsynced_commits:
-            return False
+            return self._since_sync_s() >= HEARTBEAT_S
         return self.sync_each or self._unsynced_bytes >= SYNC_BYTES or self._since_sync_s() >= self._interval_s()
 
     def next_sync_s(self) -> float:
-        """Seconds until a sync by time is due; infinite if nothing waits for one."""
-        return max(0.0, self._interval_s() - self._since_sync_s()) if self._unsynced_commits else float("inf")
+        """Seconds until a sync by time is due."""
+        interval_s = self._interval_s() if self._unsynced_commits else HEARTBEAT_S
+        return max(0.0, interval_s - self._since_sync_s())
 
     def sync(self, *, record: bool = True) -> None:
         """Make all that was appended durable, then say so. Never repeated on a file whose fsync failed once."""
@@ -114,7 +154,7 @@ class AttemptWriter:
         self._synced_at = time.monotonic()
         self._unsynced_bytes = self._unsynced_commits = 0
         if record:
-            self._write(self._ledger, self._chain.record(Kind.SYNC))
+            self._write(self._ledger, self._chain.record(Kind.SYNC, wall_ms=_wall_ms()))
 
     def close(self) -> None:
         """Close both files; an error here (a quota that is checked at close) is raised like one of fsync."""
@@ -126,6 +166,12 @@ class AttemptWriter:
         finally:
             os.close(ledger)
 
+    def _files(self, mini_batch: int, files: Stored, wall_ms: int) -> bytes:
+        stored = (files.length, files.crc)
+        return self._chain.record(
+            Kind.FILES, mini_batch=mini_batch, offset=files.offset, stored=stored, wall_ms=wall_ms
+        )
+
     def _append(
         self, payload: bytes, kind: Kind, *, mini_batch: int = 0, failed_items: int = 0, flags: int = 0
     ) -> None:
@@ -133,7 +179,7 @@ class AttemptWriter:
             self._write(self._segment, payload)
         record = self._chain.record(
             kind, mini_batch=mini_batch, offset=self._offset, payload=payload, failed_items=failed_items, flags=flags,
-            wall_ms=int(time.time() * 1000),
+            wall_ms=_wall_ms(),
         )  # fmt: skip
         self._write(self._ledger, record)
         self._offset += len(payload)
@@ -163,3 +209,8 @@ class AttemptWriter:
             os.close(self._segment)
             os.close(self._ledger)
             self._segment = self._ledger = -1
+
+
+def _wall_ms() -> int:
+    """By the node's clock: for people and accounting, never compared with another node's."""
+    return time.time_ns() // 1_000_000

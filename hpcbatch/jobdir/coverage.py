@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from hpcbatch.jobdir.accounting import Accounting, AttemptTally, Spent, account
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import AttemptFiles, all_attempts
-from hpcbatch.records.ledger import FLAG_FINAL, Kind, Record
+from hpcbatch.records.ledger import FLAG_FINAL, OF_INIT, Kind, Record
 from hpcbatch.records.merge_plan import NO_SEGMENT, MergePlan, pack_merge_plan
 from hpcbatch.records.plan import Range
 
@@ -18,6 +20,18 @@ _NOTHING, _FAILED, _COMMITTED = 0, 1, 2
 MAX_REPORTS = 20
 
 Rejected = frozenset[tuple[str, int]]  # (segment file, offset) of payloads whose bytes turned out to be damaged
+
+
+class Piece(NamedTuple):
+    """Files that the script wrote, as they lie in a segment (`records.files`)."""
+
+    segment: str
+    offset: int
+    length: int
+    crc: int
+
+
+_NO_FILES = Piece("", 0, 0, 0)
 
 
 @dataclass
@@ -36,7 +50,7 @@ class Coverage:
     rows: int = 0
     run_ms: int = 0
     attempts: int = 0
-    released: int = 0
+    released: int = 0  # attempts that noticed a preemption or their time limit
     duplicates: int = 0
     nondeterministic_duplicates: int = 0
     damaged_ledgers: list[str] = field(default_factory=list)
@@ -45,6 +59,29 @@ class Coverage:
     aborts: list[tuple[AttemptFiles, Record]] = field(default_factory=list)
     ended_groups: set[tuple[int, int]] = field(default_factory=set)  # (round, group) of which an attempt has its END
     last_wall_ms: int = 0
+    longest_run_ms: int = 0  # of a mini-batch that was finished
+    duplicate_ms: int = 0
+    tallies: list[AttemptTally] = field(default_factory=list)
+
+    written: array[int] = field(default_factory=lambda: array("Q"))  # (offset, length, crc) of files; empty if none
+    written_by_init: list[Piece] = field(default_factory=list)
+
+    def pieces(self) -> Iterator[Piece]:
+        """The files of the chosen results, in input order."""
+        for number in range(len(self.written) // 3):
+            offset, length, crc = self.written[3 * number : 3 * number + 3]
+            if length:
+                yield Piece(self.files[self.segments[number]], offset, length, crc)
+
+    def pieces_of_init(self) -> list[Piece]:
+        """The files that init() wrote, of the attempts that have a chosen result, in the merge's order."""
+        used = set(self.files)
+        return [piece for piece in self.written_by_init if piece.segment in used]
+
+    @property
+    def output_bytes(self) -> int:
+        """What is to be copied for the output."""
+        return sum(self.lengths) + sum(self.written[1::3])
 
     @property
     def done(self) -> int:
@@ -97,6 +134,10 @@ class Coverage:
             kinds["not read"] = len(chosen) - 1000
         return dict(kinds)
 
+    def accounting(self, *, over: bool) -> Accounting:
+        """What the job has cost; of one that is not *over*, what runs now is not lost."""
+        return account(self.tallies, self.states, Spent(self.run_ms, self.duplicate_ms, self.duplicates), over=over)
+
     def pack(self) -> bytes:
         """The frozen merge plan for this choice."""
         return pack_merge_plan(self.files, self.segments, self.crcs, self.offsets, self.lengths)
@@ -138,30 +179,73 @@ def _read_attempt(job: JobDir, attempt: AttemptFiles, coverage: Coverage, choice
     used = False
     scan = attempt.scan(job.record.uuid_bytes)
     size_bytes = _size(attempt)
+    tally = AttemptTally(attempt)
+    coverage.tallies.append(tally)
+    waiting = _WaitingFiles(coverage)
     for record in scan:
         kind = record.kind
+        tally.take(record)
         if kind == Kind.COMMIT:
             fits = record.mini_batch < coverage.mini_batches and record.offset + record.length <= size_bytes
             rejected = record.length and (name, record.offset) in choice.rejected
-            if fits and not rejected:
-                used |= _take_commit(coverage, choice, name, record)
+            whole = fits and not rejected and waiting.are_there(record.mini_batch)
+            if whole and _take_commit(coverage, choice, name, record):
+                waiting.take(record.mini_batch)
+                used = True
+        elif kind == Kind.FILES:
+            there = record.offset + record.length <= size_bytes and (name, record.offset) not in choice.rejected
+            waiting.add(record, Piece(name, record.offset, record.length, record.payload_crc) if there else None)
         elif kind == Kind.FAIL:
-            if record.flags & FLAG_FINAL and record.mini_batch < coverage.mini_batches:
-                coverage.failures.append((attempt, record))
-                if coverage.states[record.mini_batch] == _NOTHING:
-                    coverage.states[record.mini_batch] = _FAILED
-                    coverage.failed_items[record.mini_batch] = record.failed_items
+            _take_failure(coverage, attempt, record)
         elif kind == Kind.ABORT:
             coverage.aborts.append((attempt, record))
         elif kind == Kind.RELEASE:
             coverage.released += 1
         elif kind == Kind.END:
             coverage.ended_groups.add((attempt.round, attempt.group))
-        coverage.last_wall_ms = max(coverage.last_wall_ms, record.wall_ms)
+    coverage.last_wall_ms = max(coverage.last_wall_ms, tally.last_ms)
     if used:
         coverage.files.append(name)
     if scan.damaged:
         coverage.damaged_ledgers.append(str(attempt.ledger))
+
+
+def _take_failure(coverage: Coverage, attempt: AttemptFiles, record: Record) -> None:
+    if record.flags & FLAG_FINAL and record.mini_batch < coverage.mini_batches:
+        coverage.failures.append((attempt, record))
+        if coverage.states[record.mini_batch] == _NOTHING:
+            coverage.states[record.mini_batch] = _FAILED
+            coverage.failed_items[record.mini_batch] = record.failed_items
+
+
+class _WaitingFiles:
+    """Files of one attempt whose COMMIT comes next. Without those of init() no result of the attempt is whole."""
+
+    def __init__(self, coverage: Coverage) -> None:
+        self._coverage = coverage
+        self._pieces: dict[int, Piece | None] = {}
+        self._init_is_there = True
+
+    def add(self, record: Record, piece: Piece | None) -> None:
+        """The files of *record*; None: they are not there, or damaged."""
+        if record.mini_batch != OF_INIT:
+            self._pieces[record.mini_batch] = piece
+        elif piece is None:
+            self._init_is_there = False
+        else:
+            self._coverage.written_by_init.append(piece)
+
+    def are_there(self, mini_batch: int) -> bool:
+        """Whether nothing is missing that a COMMIT of *mini_batch* goes with."""
+        return self._init_is_there and self._pieces.get(mini_batch, _NO_FILES) is not None
+
+    def take(self, mini_batch: int) -> None:
+        """The COMMIT of *mini_batch* was chosen, and so are its files."""
+        coverage, piece = self._coverage, self._pieces.pop(mini_batch, None)
+        if piece is not None:
+            if not coverage.written:
+                coverage.written = array("Q", bytes(24 * coverage.mini_batches))
+            coverage.written[3 * mini_batch : 3 * mini_batch + 3] = array("Q", piece[1:])
 
 
 def _take_commit(coverage: Coverage, choice: _Choice, name: str, record: Record) -> bool:
@@ -169,11 +253,11 @@ def _take_commit(coverage: Coverage, choice: _Choice, name: str, record: Record)
     if choice.frozen is not None:
         segment, crc, offset, _ = choice.frozen.entry(number)
         if segment == NO_SEGMENT or (choice.frozen.files[segment], offset) != (name, record.offset):
-            coverage.duplicates += 1
+            _duplicate(coverage, record)
             coverage.nondeterministic_duplicates += segment == NO_SEGMENT or crc != record.payload_crc
             return False
     if coverage.states[number] == _COMMITTED:
-        coverage.duplicates += 1
+        _duplicate(coverage, record)
         coverage.nondeterministic_duplicates += digests[16 * number : 16 * number + 16] != record.digest
         return False
     coverage.states[number] = _COMMITTED
@@ -184,8 +268,14 @@ def _take_commit(coverage: Coverage, choice: _Choice, name: str, record: Record)
     coverage.failed_items[number] = record.failed_items
     coverage.rows += record.rows
     coverage.run_ms += record.run_ms
+    coverage.longest_run_ms = max(coverage.longest_run_ms, record.run_ms)
     digests[16 * number : 16 * number + 16] = record.digest
     return True
+
+
+def _duplicate(coverage: Coverage, record: Record) -> None:
+    coverage.duplicates += 1
+    coverage.duplicate_ms += record.run_ms
 
 
 def _size(attempt: AttemptFiles) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from hpcbatch.records.ledger import RECORD_BYTES, Kind, Record, Scan, payload_ma
 
 MAX_LEDGER_BYTES = 16 << 30
 _KIND_AT = 4
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, order=True)
@@ -118,6 +120,17 @@ class Payloads:
                 return None
             payload += more
         return payload if payload_matches(record, payload) else None
+
+    def intact(self, record: Record) -> bool:
+        """Whether the record's bytes, of any size, are there and match its checksum."""
+        crc = done = 0
+        while self._fd >= 0 and done < record.length:
+            block = os.pread(self._fd, min(_BLOCK_BYTES, record.length - done), record.offset + done)
+            if not block:
+                break
+            crc = zlib.crc32(block, crc)
+            done += len(block)
+        return done == record.length and crc == record.payload_crc
 
     def close(self) -> None:
         """Close the file."""

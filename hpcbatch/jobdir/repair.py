@@ -7,18 +7,20 @@ from collections.abc import Mapping
 
 from hpcbatch.fs import publish
 from hpcbatch.jobdir import jobdir, layout
+from hpcbatch.jobdir.accounting import AttemptTally
 from hpcbatch.jobdir.jobdir import JobDir
-from hpcbatch.jobdir.ledgers import AttemptFiles, all_attempts
-from hpcbatch.records.ledger import Kind
-
-_EXCUSES = (Kind.RELEASE, Kind.FENCED, Kind.END, Kind.ABORT)
+from hpcbatch.jobdir.ledgers import all_attempts
 
 
 def crashed_starts(job: JobDir) -> Counter[int]:
     """How often a worker, of any round, died without a word while it ran a mini-batch."""
     found: Counter[int] = Counter()
     for attempt in all_attempts(job.paths):
-        found.update(_running_at_death(job, attempt))
+        tally = AttemptTally(attempt)
+        for record in attempt.scan(job.record.uuid_bytes):
+            tally.take(record)
+        if tally.is_silent:
+            found.update(list(tally.running))
     return found
 
 
@@ -38,15 +40,3 @@ def suspects_of(job: JobDir, round_number: int) -> dict[int, int]:
     """The `crashed_starts` that *round_number* was planned with."""
     document = job.document(job.paths.round(round_number) / layout.SUSPECTS) or {}
     return {int(mini_batch): int(count) for mini_batch, count in document.get("crashed_starts", {}).items()}
-
-
-def _running_at_death(job: JobDir, attempt: AttemptFiles) -> set[int]:
-    started: set[int] = set()
-    for record in attempt.scan(job.record.uuid_bytes):
-        if record.kind == Kind.START:
-            started.add(record.mini_batch)
-        elif record.kind in (Kind.COMMIT, Kind.FAIL):
-            started.discard(record.mini_batch)
-        elif record.kind in _EXCUSES:
-            return set()
-    return started

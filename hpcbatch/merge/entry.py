@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 import time
@@ -13,27 +14,35 @@ from typing import Any
 from hpcbatch.errors import HpcBatchError
 from hpcbatch.fs import probe, scan
 from hpcbatch.fs.publish import create_once, filesystem_error
+from hpcbatch.fs.tree import NameClash
 from hpcbatch.jobdir import jobdir, layout, repair
 from hpcbatch.jobdir.coverage import Coverage, Rejected, read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import AttemptFiles
-from hpcbatch.merge.verdict import first_words, reason_to_fail, summary
-from hpcbatch.merge.write import DamagedPayload, Written, write_output
+from hpcbatch.jobdir.lessons import SlurmEnd, learn, lessons_of, publish_lessons, worth_another_round
+from hpcbatch.merge.elsewhere import send
+from hpcbatch.merge.files import Published, publish_files
+from hpcbatch.merge.payloads import DamagedPayload, RowsDiffer
+from hpcbatch.merge.rows import filler
+from hpcbatch.merge.verdict import first_words, reason_to_fail, rows_that_differ, summary
+from hpcbatch.merge.write import Written, write_output
 from hpcbatch.planning.plan import cut, group_count
 from hpcbatch.records.ledger import Record
 from hpcbatch.records.merge_plan import MergePlan, parse_merge_plan
 from hpcbatch.records.plan import pack_plan
 
 EXIT_PUBLISHED, EXIT_FAILED, EXIT_INCOMPLETE, EXIT_IO, EXIT_FULL = 0, 5, 8, 74, 75
+TOO_EARLY = -1  # what `merge_job` answers while array tasks of its round are alive
 EARLY_BYTES = 256 << 20
 MAX_ROUNDS, MAX_BARREN_ROUNDS = 20, 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """JOB_DIRECTORY SHA256 [ROUND | early]: merge, and print what came of it.
+    """JOB_DIRECTORY SHA256 [ROUND [NUMBER] | early]: merge, and print what came of it.
 
-    Exit codes: 0 published, 5 failed, 8 incomplete, 74 I/O error, 75 disk full. An `early` merge, by the last array
-    task that ended, publishes what is complete and small, and leaves everything else to the dependent job: always 0.
+    Exit codes: 0 published, or what is missing was submitted; 5 failed, 8 incomplete, 74 I/O error, 75 disk full. An
+    `early` merge, by the last array task that ended, publishes what is complete and small, and leaves everything else
+    to the dependent job: always 0. NUMBER counts the merges of one round, from 0.
     """
     folder, digest, *more = sys.argv[1:] if argv is None else argv
     os.umask(0o077)
@@ -41,10 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         job = jobdir.open_job(Path(folder), digest)
         if more == ["early"]:
             return merge_early(job)
-        code, text = merge_job(job, int(more[0]) if more else None)
-        if code == EXIT_INCOMPLETE and job.record.compute.kind == "slurm":
-            text = f"{text}\n-- {_submit_next(job)}"
-            code = EXIT_PUBLISHED
+        current = int(more[0]) if more else job.rounds()[-1]
+        code, text = merge_job(job, current)
+        if code in (EXIT_INCOMPLETE, TOO_EARLY) and job.record.compute.kind == "slurm":
+            from hpcbatch.merge.going_on import go_on  # heavy, and only needed when something is missing
+
+            done, what = go_on(job, current, int(more[1]) if more[1:] else 0, too_early=code == TOO_EARLY)
+            code, text = EXIT_PUBLISHED if done else EXIT_INCOMPLETE, f"{text}\n-- {what}"
     except OSError as error:
         code = EXIT_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
         text = f"ERROR: {filesystem_error(error, folder)}"
@@ -61,9 +73,9 @@ def _say(text: str) -> None:
 
 def merge_early(job: JobDir) -> int:
     """Publish if every mini-batch has a result and the output is small enough not to hold an array task up; 0."""
-    if job.verdict() is None and not job.canceled():
+    if job.verdict() is None and not job.canceled() and job.record.remote_output is None:
         coverage = read_coverage(job)
-        if coverage.complete and sum(coverage.lengths) <= EARLY_BYTES:
+        if coverage.complete and coverage.output_bytes <= EARLY_BYTES:
             _, text = _publish(job, coverage, job.rounds()[-1])
             _say(text)
     return EXIT_PUBLISHED
@@ -73,7 +85,8 @@ def merge_job(job: JobDir, after_round: int | None = None) -> tuple[int, str]:
     """Publish the job's output and verdict if every mini-batch has a result; else plan what is missing.
 
     *after_round* is the round that this merge was submitted with: when a later one is planned already, this is a merge
-    that runs again, and it plans nothing.
+    that runs again, and it plans nothing. Nor does it while array tasks of its round are alive (`TOO_EARLY`): its
+    dependency was on an id that Slurm had lost, or was met between a preemption and the requeue.
 
     Any number of these may run at once and die anywhere: the merge plan is frozen before the first byte is copied, the
     output gets its name by link(2), and what is there already is left alone.
@@ -97,13 +110,18 @@ def _publish(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str]:
             return _fail(job, coverage, reason)
         number, plan, coverage = _frozen_plan(job, coverage, rejected, after)
         try:
-            written = _write(job, plan)
+            published = publish_files(job, coverage, functools.partial(_write, job, plan))
+        except NameClash as clash:
+            name = str(clash)
+            return _fail(job, coverage, f"{name!r} is the name of a file and of a folder among what run() wrote.")
+        except RowsDiffer as differ:
+            return _fail(job, coverage, rows_that_differ(job, differ.mini_batch, differ.words))
         except DamagedPayload as damage:
             after = number
             rejected |= {(damage.segment, damage.offset)}
             coverage = read_coverage(job, rejected)
             continue
-        return _succeed(job, coverage, written)
+        return _succeed(job, coverage, published)
     return _incomplete(job, coverage, current)
 
 
@@ -147,21 +165,30 @@ def _write(job: JobDir, plan: MergePlan) -> Written | None:
     folder = Path(job.record.output_folder)
     # A folder that the invoker named is for others to read too, as a download is; the job's own is private.
     mode = 0o600 if folder.is_relative_to(job.root) else 0o644
-    return write_output(job.root, plan, folder / job.record.scoring.output_file_name, mode)
+    target = folder / job.record.scoring.output_file_name
+    return write_output(target, filler(job.root, plan, job.record.scoring), owner=job.record.uuid, mode=mode)
 
 
-def _succeed(job: JobDir, coverage: Coverage, written: Written | None) -> tuple[int, str]:
-    document: dict[str, Any] = {**summary(job.record, coverage), "status": "Completed"}
+def _succeed(job: JobDir, coverage: Coverage, published: Published) -> tuple[int, str]:
+    written = published.rows
+    document: dict[str, Any] = {**summary(job, coverage), "status": "Completed"}
     if written is not None:
         path = str(Path(job.record.output_folder) / job.record.scoring.output_file_name)
         document["output"] = {"path": path, "sha256": written.sha256, "size_bytes": written.size_bytes}
+    if published.files is not None:
+        document["files"] = published.files
+    if sent := send(job, published):
+        document["sent_to"] = sent
     jobdir.publish_document(job.paths.out / layout.SUCCESS, document)
-    return EXIT_PUBLISHED, f"published {document.get('output', {}).get('path', 'the summary')}"
+    return (
+        EXIT_PUBLISHED,
+        f"published {document.get('output', {}).get('path', 'the summary')}{sent and f', and sent to {sent}'}",
+    )
 
 
 def _fail(job: JobDir, coverage: Coverage, reason: str, *, canceled: bool = False) -> tuple[int, str]:
     words = first_words(coverage)
-    document = {**summary(job.record, coverage), "status": "Canceled" if canceled else "Failed", "reason": reason}
+    document = {**summary(job, coverage), "status": "Canceled" if canceled else "Failed", "reason": reason}
     if words and words not in reason and not canceled:
         document["reason"] = f"{reason} First failure: {words}"
     jobdir.publish_document(job.paths.out / layout.failed_name(job.rounds()[-1]), document)
@@ -170,23 +197,33 @@ def _fail(job: JobDir, coverage: Coverage, reason: str, *, canceled: bool = Fals
 
 def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str]:
     """Something has no result: a verdict if trying again is pointless, else a plan for what is missing."""
-    for attempt, record in _aborts(coverage, current)[:1]:
-        report = attempt.reason(record)
-        text = str(report.get("message", "an array task gave up"))
-        return _fail(job, coverage, f"init() failed: {text}" if report.get("kind") == "init" else text)
     missing = coverage.missing()
     count = sum(stop - start for start, stop in missing)
     if job.rounds()[-1] > current:
         return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; a later round is planned already"
-    if job.record.compute.kind == "slurm" and _cancelled_by_hand(job, current):
+    on_slurm = job.record.compute.kind == "slurm"
+    if on_slurm and (alive := _living_arrays(job, current)):
+        return TOO_EARLY, f"{count} mini-batches have no result yet; array {', '.join(alive)} is still at work on them"
+    final = [] if worth_another_round(job, coverage, current) else _aborts(coverage, current)
+    for attempt, record in final[:1]:
+        report = attempt.reason(record)
+        text = str(report.get("message", "an array task gave up"))
+        return _fail(job, coverage, f"init() failed: {text}" if report.get("kind") == "init" else text)
+    if on_slurm and _cancelled_by_hand(job, current):
         again = f"hpcbatch job resume --name {job.record.name}"
         text = f"{count} mini-batches have no result, because the array was cancelled with scancel. Continue: {again}"
         return EXIT_FAILED, f"ERROR: {text}"
+    if on_slurm and 0 < (noted := _groups_noted(job, current)) < (groups := job.plan(current).groups):
+        return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; {groups - noted} groups were held back"
     deaths = repair.crashed_starts(job)
     news = [count, deaths.total(), coverage.released]
     if _rounds_spent(job, current, news) >= MAX_ROUNDS or _barren_rounds(job, current, news) >= MAX_BARREN_ROUNDS:
         shown = ", ".join(f"{a}-{b - 1}" if b - a > 1 else f"{a}" for a, b in missing[:5])
         return _fail(job, coverage, f"{count} mini-batches have no result after {current + 1} rounds: {shown}")
+    lessons = learn(job, coverage, current, _ends(job, current) if on_slurm else ())
+    publish_lessons(job, current + 1, lessons)
+    for line in lessons.story[len(lessons_of(job, current).story) :]:
+        _say(line)
     groups = group_count(count, at_once=job.record.compute.throttle)
     repair.plan_repair(job, current + 1, pack_plan(current + 1, cut(missing, groups)), deaths)
     jobdir.publish_document(
@@ -217,13 +254,24 @@ def _rounds_spent(job: JobDir, current: int, news: list[int]) -> int:
 
 
 def _cancelled_by_hand(job: JobDir, current: int) -> bool:
-    from hpcbatch.rounds.submission import cancelled_by_hand  # heavy, and only needed when something is missing
+    from hpcbatch.rounds.standing import cancelled_by_hand  # asks Slurm, and only when something is missing
 
     return cancelled_by_hand(job, current)
 
 
-def _submit_next(job: JobDir) -> str:
-    from hpcbatch.rounds.submission import submit_round  # heavy, and only needed when something is missing
+def _ends(job: JobDir, current: int) -> list[SlurmEnd]:
+    from hpcbatch.rounds.standing import ends
 
-    ids = submit_round(job, job.rounds()[-1])
-    return f"submitted: array {', '.join(ids.arrays)}, merge {ids.merge}"
+    return ends(job, current)
+
+
+def _living_arrays(job: JobDir, current: int) -> list[str]:
+    from hpcbatch.rounds.standing import living_arrays
+
+    return living_arrays(job, current)
+
+
+def _groups_noted(job: JobDir, current: int) -> int:
+    from hpcbatch.rounds.standing import groups_noted
+
+    return groups_noted(job, current)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import calendar
 import time
+from dataclasses import asdict
 from typing import Any
 
 from hpcbatch.jobdir.coverage import Coverage
+from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.jobdir.lessons import lessons_of
 from hpcbatch.records.job import JobRecord
 
+_UTC = "%Y-%m-%dT%H:%M:%SZ"
 
-def summary(job: JobRecord, coverage: Coverage) -> dict[str, Any]:
-    """Counts of a job: items as Azure ML counts them, mini-batches, attempts, durations."""
+
+def summary(directory: JobDir, coverage: Coverage) -> dict[str, Any]:
+    """Counts of a job: items as Azure ML counts them, mini-batches, attempts, what it has cost, and what the rounds
+    before the last one taught.
+    """
+    job = directory.record
+    accounting = coverage.accounting(over=True)
     failed = coverage.items_failed
     done = coverage.items_done(job.scoring.mini_batch_size, job.items)
     return {
@@ -25,14 +35,26 @@ def summary(job: JobRecord, coverage: Coverage) -> dict[str, Any]:
         "rows": coverage.rows,
         "run_s": round(coverage.run_ms / 1000, 3),
         "attempts": coverage.attempts,
-        "preemptions_noticed": coverage.released,
+        "preemptions_noticed": accounting.preemptions,
+        "accounting": asdict(accounting),
+        "story": list(lessons_of(directory, directory.rounds()[-1]).story),
         "duplicates": coverage.duplicates,
         "nondeterministic_duplicates": coverage.nondeterministic_duplicates,
         "damaged_ledgers": coverage.damaged_ledgers,
         "failures_by_cause": coverage.failures_by_cause(),
         "failures": coverage.reports(),
-        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "created": job.created,
+        "ended": time.strftime(_UTC, time.gmtime()),
+        "elapsed_s": _elapsed_s(job.created),
     }
+
+
+def _elapsed_s(created: str) -> int | None:
+    """Seconds since then, by the clocks of two nodes, for people; None if *created* is no time."""
+    try:
+        return max(0, calendar.timegm(time.gmtime()) - calendar.timegm(time.strptime(created, _UTC)))
+    except ValueError:
+        return None
 
 
 def reason_to_fail(job: JobRecord, coverage: Coverage) -> str | None:
@@ -55,3 +77,14 @@ def first_words(coverage: Coverage) -> str:
         where = f"mini-batch {report['mini_batch']}: " if "mini_batch" in report else ""
         return f"{where}{report.get('type', '')}: {report.get('message', '')}".replace(": : ", ": ").strip()
     return ""
+
+
+def rows_that_differ(directory: JobDir, mini_batch: int, words: str) -> str:
+    """Why the rows of all mini-batches make no one file, and what to do; they stay in the job directory."""
+    paths = directory.manifest().paths(mini_batch)
+    named = f"{', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''}"
+    name = directory.record.scoring.output_file_name
+    return (
+        f"The rows make no one {name}: in mini-batch {mini_batch} ({named}) {words}. Have run() return one type for "
+        "each column, or invoke again with --set output_file_name=NAME.jsonl, which takes any."
+    )

@@ -1,34 +1,31 @@
-"""Stream the chosen payloads in input order into one file, checking every checksum on the way."""
+"""Copy the chosen payloads in input order into one file, and read the copy back to check every checksum."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
-import itertools
 import os
 import queue
 import threading
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from hpcbatch.errors import FilesystemError
-from hpcbatch.fs.publish import explained, fsync_directory, link_once, staged, write_all
+from hpcbatch.fs.publish import explained, fsync_directory, link_once, remove_left_over, staged, write_all
+from hpcbatch.merge.payloads import BLOCK_BYTES, DamagedPayload, Segments
 from hpcbatch.records.merge_plan import NO_SEGMENT, MergePlan
 
-BLOCK_BYTES = 1 << 20
-_AHEAD = 4
+_GATHER_BELOW_BYTES = 64 << 10
+_AHEAD_BLOCKS = 64
 _FLUSH_BYTES = 64 << 20
 HASH_UP_TO_BYTES = 256 << 20
-
-
-class DamagedPayload(Exception):
-    """The bytes at (segment file, offset) are not those that were committed."""
-
-    def __init__(self, segment: str, offset: int) -> None:
-        super().__init__(segment, offset)
-        self.segment = segment
-        self.offset = offset
+_TRIES = 8
+# What a filesystem or a container answers that cannot copy inside the kernel between these two files.
+_NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -39,31 +36,74 @@ class Written:
     size_bytes: int
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Consecutive bytes of one segment, and the parts (offset, length, crc) they are checked by."""
+class _Piece(NamedTuple):
+    """A payload, or as much of it as falls into one block; `crc` comes with the last piece of it."""
 
     segment: int
+    payload: int  # where the payload begins in its segment
     offset: int
     length: int
-    parts: list[tuple[int, int, int]]
+    crc: int | None
 
 
-def write_output(root: Path, plan: MergePlan, target: Path, mode: int = 0o600) -> Written:
-    """Publish the payloads of *plan* at *target*, once.
+@dataclass
+class _Block:
+    """Consecutive bytes of the output, `BLOCK_BYTES` of them but for the last block, and where they come from."""
+
+    size: int = 0
+    pieces: list[_Piece] = field(default_factory=list)
+    spans: list[tuple[int, int, int]] = field(default_factory=list)  # segment, offset, length: joined neighbours
+
+    def add(self, piece: _Piece) -> None:
+        self.pieces.append(piece)
+        self.size += piece.length
+        if self.spans:
+            segment, offset, length = self.spans[-1]
+            if segment == piece.segment and offset + length == piece.offset:
+                self.spans[-1] = (segment, offset, length + piece.length)
+                return
+        self.spans.append((piece.segment, piece.offset, piece.length))
+
+
+def write_output(target: Path, fill: Callable[[int], str | None], *, owner: str, mode: int = 0o600) -> Written:
+    """Publish at *target*, once, what *fill* puts into the empty file that it is given; it returns its SHA-256 or None.
 
     On return the file at *target* is whole and durable and holds exactly these bytes, whichever merge wrote it. Raises
-    DamagedPayload, and publishes nothing, if a segment's bytes do not match; FilesystemError if *target* holds
-    something else.
+    what *fill* raises, and publishes nothing then; FilesystemError if *target* holds something else. What merges of the
+    same *owner* (a job's uuid) that were killed left beside *target* is removed.
     """
-    with explained(target), staged(target.parent, mode) as (temp, file):
-        digest = _copy(root, plan, file.fileno())
-        os.fsync(file.fileno())
-        written = Written(digest, os.fstat(file.fileno()).st_size)
-        if link_once(temp, target):
+    with explained(target):
+        remove_left_over(target.parent, owner)
+        for _ in range(_TRIES):
+            try:
+                return _publish(target, fill, owner, mode)
+            except _Swept:
+                continue  # each merge removes what is left over once, at its start: no twin goes on doing this to us
+    raise FilesystemError(
+        f"{str(target)!r} cannot be written: its unfinished file is removed again and again.",
+        hint="Find out who removes `.tmp-*` files there, then run: hpcbatch job resume", path=str(target),
+    )  # fmt: skip
+
+
+class _Swept(Exception):
+    """Another merge of the job took our unfinished file for that of a dead one and removed it."""
+
+
+def _publish(target: Path, fill: Callable[[int], str | None], owner: str, mode: int) -> Written:
+    with staged(target.parent, mode, owner) as (temp, file):
+        try:
+            digest = fill(file.fileno())
+            os.fsync(file.fileno())
+            written = Written(digest, os.fstat(file.fileno()).st_size)
+            first = link_once(temp, target)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE) and target.parent.is_dir() and not os.path.lexists(temp):
+                raise _Swept from error
+            raise
+        if first:
             os.unlink(temp)
             fsync_directory(target.parent)
-        elif not _same_bytes(temp, target):
+        elif not _same_bytes(file.fileno(), target):
             raise FilesystemError(
                 f"{str(target)!r} exists and holds something else; nothing was overwritten.",
                 hint="Move it away, then run: hpcbatch job resume", path=str(target),
@@ -71,113 +111,186 @@ def write_output(root: Path, plan: MergePlan, target: Path, mode: int = 0o600) -
     return written
 
 
-def _copy(root: Path, plan: MergePlan, out: int) -> str | None:
-    """Two threads in a row: read and check, write; zlib and the kernel both leave the interpreter's lock. The SHA-256
-    of the whole is taken up to `HASH_UP_TO_BYTES`: every payload has its own checksum, which is checked at any size.
+def copy_checked(root: Path, plan: MergePlan, out: int, header: bytes = b"", prefix: bytes = b"") -> str | None:
+    """Copy *header* and the payloads of *plan*, each without the *prefix* that it begins with, to the empty file *out*;
+    its SHA-256 up to `HASH_UP_TO_BYTES`, else None.
+
+    One thread has the kernel copy, another reads the copy back and checks the CRC of every payload: what was checked is
+    what is there, not what was meant to be. Raises DamagedPayload as soon as either finds bytes that are not those
+    that were committed.
     """
-    digest = hashlib.sha256() if sum(length for _, _, _, length in plan) <= HASH_UP_TO_BYTES else None
-    blocks: queue.Queue[bytes | memoryview | BaseException | None] = queue.Queue(_AHEAD)
-    stop = threading.Event()
-
-    def read() -> None:
-        try:
-            for block in _blocks(root, plan):
-                if stop.is_set():
-                    return
-                blocks.put(block)
-            blocks.put(None)
-        except BaseException as error:  # noqa: BLE001  # handed to the thread that writes, which raises it
-            blocks.put(error)
-
-    threading.Thread(target=read, daemon=True).start()
-    written = flushed = 0
+    if header:
+        write_all(out, header)
+    check = _Check(root, plan, out, hashed=sum(length for _, _, _, length in plan) <= HASH_UP_TO_BYTES)
+    check.begin_with(header, prefix)
+    check.start()
     try:
-        while (block := blocks.get()) is not None:
-            if isinstance(block, BaseException):
-                raise block
-            write_all(out, block)
-            if digest is not None:
-                digest.update(block)
-            written += len(block)
-            if written - flushed >= _FLUSH_BYTES:
-                # Starts writing to the disk now, beside the checking, and not all at once in the final fsync.
-                os.posix_fadvise(out, flushed, written - flushed, os.POSIX_FADV_DONTNEED)
-                flushed = written
+        with _Copy(root, plan, out) as copy:
+            for block in _blocks(plan, len(prefix)):
+                copy.block(block)
+                check.blocks.put(block)
+                if check.error is not None:
+                    break
     finally:
-        stop.set()
-        while not blocks.empty():
-            blocks.get_nowait()
-    return digest.hexdigest() if digest is not None else None
+        check.blocks.put(None)
+        check.join()
+    if check.error is not None:
+        raise check.error
+    return check.digest.hexdigest() if check.digest is not None else None
 
 
-def _blocks(root: Path, plan: MergePlan) -> Iterator[bytes | memoryview]:
-    """The checked payloads as few large blocks; a segment that is gone counts as damaged where it is first needed."""
-    for segment, runs in itertools.groupby(_runs(plan), key=lambda run: run.segment):
-        name = plan.files[segment]
-        first = next(runs)
-        try:
-            fd = os.open(root / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError as error:
-            raise DamagedPayload(name, first.offset) from error
-        try:
-            for run in itertools.chain([first], runs):
-                yield from _checked(fd, run, name)
-        finally:
-            os.close(fd)
-
-
-def _runs(plan: MergePlan) -> Iterator[_Run]:
-    """Neighbouring entries that are neighbours on disk too, joined up to a block; a larger one stays alone."""
-    at, first, end = NO_SEGMENT, 0, 0
-    parts: list[tuple[int, int, int]] = []
-    for segment, crc, offset, length in plan:
-        if segment == NO_SEGMENT or not length:
-            continue
-        if segment != at or offset != end or end - first >= BLOCK_BYTES or length >= BLOCK_BYTES:
-            if parts:
-                yield _Run(at, first, end - first, parts)
-            at, first, parts = segment, offset, []
-        parts.append((offset, length, crc))
-        end = offset + length
-    if parts:
-        yield _Run(at, first, end - first, parts)
-
-
-def _checked(fd: int, run: _Run, name: str) -> Iterator[bytes | memoryview]:
-    if len(run.parts) == 1:
-        yield from _streamed(fd, run, name)
-        return
-    block = os.pread(fd, run.length, run.offset)
-    view = memoryview(block)
-    for offset, length, crc in run.parts:
-        at = offset - run.offset
-        if at + length > len(block) or zlib.crc32(view[at : at + length]) != crc:
-            raise DamagedPayload(name, offset)
-    yield block
-
-
-def _streamed(fd: int, run: _Run, name: str) -> Iterator[bytes]:
-    """One payload, of any size, in blocks; its checksum is known only after the last, and nothing is published
-    before.
+def _blocks(plan: MergePlan, skip: int = 0) -> Iterator[_Block]:
+    """The output in blocks: neighbours are joined, a payload larger than what a block has left is divided, and the
+    first *skip* bytes of each are left out.
     """
-    offset, length, crc = run.parts[0]
-    found = done = 0
-    while done < length:
-        block = os.pread(fd, min(BLOCK_BYTES, length - done), offset + done)
-        if not block:
-            break
-        found = zlib.crc32(block, found)
-        done += len(block)
+    block = _Block()
+    for segment, crc, offset, length in plan:
+        if segment == NO_SEGMENT:
+            continue
+        at, end = offset + skip, offset + length
+        while at < end:
+            size = min(end - at, BLOCK_BYTES - block.size)
+            block.add(_Piece(segment, offset, at, size, crc if at + size == end else None))
+            at += size
+            if block.size == BLOCK_BYTES:
+                yield block
+                block = _Block()
+    if block.size:
         yield block
-    if done != length or found != crc:
-        raise DamagedPayload(name, offset)
 
 
-def _same_bytes(ours: Path, theirs: Path) -> bool:
-    if not theirs.is_file() or ours.stat().st_size != theirs.stat().st_size:
+class _Copy:
+    """Appends blocks to a file: inside the kernel where it can, through memory where it cannot, or where the pieces
+    are so small that one call of the kernel for each would cost more.
+    """
+
+    def __init__(self, root: Path, plan: MergePlan, out: int) -> None:
+        self.plan = plan
+        self.out = out
+        self.segments = Segments(root, plan)
+        self.in_kernel = True
+
+    def __enter__(self) -> _Copy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.segments.close()
+
+    def block(self, block: _Block) -> None:
+        """Append *block*. A segment that is gone or too short counts as damaged where it is first needed."""
+        gather = block.size < _GATHER_BELOW_BYTES * len(block.spans)
+        gathered = []
+        for segment, offset, length in block.spans:
+            try:
+                fd = self.segments.fd(segment)
+            except FileNotFoundError:
+                raise self._short(block, segment, offset) from None
+            at, end = offset, offset + length
+            while at < end:
+                done = 0 if gather else self._kernel_copy(fd, at, end - at)
+                if not done:
+                    data = os.pread(fd, end - at, at)
+                    if not data:
+                        raise self._short(block, segment, at)
+                    done = len(data)
+                    gathered.append(data)
+                    if not gather:
+                        write_all(self.out, gathered.pop())
+                at += done
+        if gathered:
+            write_all(self.out, b"".join(gathered))
+
+    def _kernel_copy(self, fd: int, offset: int, length: int) -> int:
+        """How many bytes the kernel copied; 0 if it cannot copy, or says that there is nothing left."""
+        if self.in_kernel:
+            try:
+                return os.copy_file_range(fd, self.out, length, offset)
+            except OSError as error:
+                if error.errno not in _NO_KERNEL_COPY:
+                    raise
+                self.in_kernel = False
+        return 0
+
+    def _short(self, block: _Block, segment: int, end: int) -> DamagedPayload:
+        """The first payload of *block* that needs bytes of *segment* from *end* on."""
+        lost = next(p for p in block.pieces if p.segment == segment and p.offset + p.length > end)
+        return DamagedPayload(self.plan.files[segment], lost.payload)
+
+
+class _Check(threading.Thread):
+    """Reads back what was copied and checks it; keeps taking blocks after an error, so that nobody waits for it."""
+
+    def __init__(self, root: Path, plan: MergePlan, out: int, *, hashed: bool) -> None:
+        super().__init__(daemon=True)
+        self.root = root
+        self.plan = plan
+        self.out = out
+        self.digest = hashlib.sha256() if hashed else None
+        self.blocks: queue.Queue[_Block | None] = queue.Queue(_AHEAD_BLOCKS)
+        self.error: BaseException | None = None
+        self._buffer = memoryview(bytearray(BLOCK_BYTES))
+        self._first_crc = self._crc = self._at = self._flushed = 0
+
+    def begin_with(self, header: bytes, prefix: bytes) -> None:
+        """The file begins with *header*, each payload with a *prefix* that is not copied."""
+        self._at = len(header)
+        self._first_crc = self._crc = zlib.crc32(prefix)
+        if self.digest is not None:
+            self.digest.update(header)
+
+    def run(self) -> None:
+        while (block := self.blocks.get()) is not None:
+            if self.error is None:
+                try:
+                    self._check(block)
+                except BaseException as error:  # noqa: BLE001  # handed to the thread that copies, which raises it
+                    self.error = error
+
+    def _check(self, block: _Block) -> None:
+        view = self._buffer[: block.size]
+        done = 0
+        while done < block.size and (count := os.preadv(self.out, [view[done:]], self._at + done)):
+            done += count
+        if self.digest is not None:
+            self.digest.update(view)
+        at = 0
+        for piece in block.pieces:
+            self._crc = zlib.crc32(view[at : at + piece.length], self._crc)
+            at += piece.length
+            if piece.crc is not None:
+                if self._crc != piece.crc or at > done:
+                    raise self._blame(piece)
+                self._crc = self._first_crc
+        self._at += block.size
+        if self._at - self._flushed >= _FLUSH_BYTES:
+            # Starts writing to the disk now, beside the copying, and not all at once in the final fsync.
+            os.posix_fadvise(self.out, self._flushed, self._at - self._flushed, os.POSIX_FADV_DONTNEED)
+            self._flushed = self._at
+
+    def _blame(self, piece: _Piece) -> Exception:
+        """Who is to blame for a payload that does not match in the copy: its segment, or the copy."""
+        name = self.plan.files[piece.segment]
+        crc, left = 0, piece.offset + piece.length - piece.payload
+        with contextlib.suppress(FileNotFoundError), open(self.root / name, "rb") as file:
+            file.seek(piece.payload)
+            while left and (data := file.read(min(left, BLOCK_BYTES))):
+                crc = zlib.crc32(data, crc)
+                left -= len(data)
+        if left or crc != piece.crc:
+            return DamagedPayload(name, piece.payload)
+        return FilesystemError(
+            f"The copy of {name!r} at byte {piece.payload} does not read back as written; nothing was published.",
+            hint="Have the filesystem and the memory of that node checked, then run: hpcbatch job resume", path=name,
+        )  # fmt: skip
+
+
+def _same_bytes(ours: int, theirs: Path) -> bool:
+    if not theirs.is_file() or os.fstat(ours).st_size != theirs.stat().st_size:
         return False
-    with open(ours, "rb") as one, open(theirs, "rb") as other:
-        while block := one.read(BLOCK_BYTES):
-            if block != other.read(BLOCK_BYTES):
+    at = 0
+    with open(theirs, "rb") as other:
+        while block := other.read(BLOCK_BYTES):
+            if block != os.pread(ours, len(block), at):
                 return False
+            at += len(block)
     return True

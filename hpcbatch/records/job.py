@@ -9,8 +9,10 @@ from typing import Any
 
 from hpcbatch.errors import FileDamaged
 from hpcbatch.ids import canonical
+from hpcbatch.records.rows import FROM_ROWS, row_format
 
 SCHEMA = "hpcbatch.job/1"
+OUTPUT_FILES, CAPTURED, SHARED = "HPCBATCH_OUTPUT_FILES", "captured", "shared"  # an environment variable of scripts
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ class ScoringPart:
     output_file_name: str
     logging_level: str
     environment_variables: Mapping[str, str]
+    output_header: str = ""  # of text: the line itself, or `rows.FROM_ROWS`
+    output_input_column: str = ""  # the name of the column that names the file of each row
+
+    @property
+    def row_format(self) -> tuple[str, ...]:
+        """What `row_formats.RowFormat` takes; () for rows as Azure ML writes them."""
+        kind = row_format(self.output_file_name)
+        plain = kind == "text" and self.output_header != FROM_ROWS and not self.output_input_column
+        return () if plain else (kind, self.output_header, self.output_input_column)
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,18 @@ class ComputePart:
     tier: str
     throttle: int
     slurm: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RemotePart:
+    """A place that is not on a filesystem of the cluster. `options` are fsspec's, with references for what is secret:
+    `{"env": NAME}` or `{"file": PATH}`, never the secret itself.
+    """
+
+    protocol: str
+    root: str  # without protocol; an input's items are below it, an output's file is put there
+    query: str = ""  # what follows the path of a single item's address
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +115,11 @@ class JobRecord:
     code: CodePart | None = None
     warnings: tuple[str, ...] = ()
     properties: Mapping[str, Any] = field(default_factory=dict)
+    remote_input: RemotePart | None = None  # where the items are fetched from; None: they are read in place
+    remote_output: RemotePart | None = None  # where the merged output is put after it is in `output_folder`
+    travelling: tuple[str, ...] = ()  # names of environment variables that fetching and putting need
+    secrets: tuple[str, ...] = ()  # those of them that hold secrets: not for user code
+    dependency: str = ""  # what Slurm waits for before the first array, as sbatch(1) has it
 
     @property
     def uuid_bytes(self) -> bytes:
@@ -115,12 +143,14 @@ def parse_job(data: bytes, source: str) -> JobRecord:
         document = json.loads(data)
         if document.get("schema") != SCHEMA:
             raise FileDamaged(f"{source}: schema {document.get('schema')!r}, expected {SCHEMA!r}.", hint=hint)
-        parts = {"scoring": ScoringPart, "compute": ComputePart, "model": ModelPart, "code": CodePart}
+        parts = {"scoring": ScoringPart, "compute": ComputePart, "model": ModelPart, "code": CodePart,
+                 "remote_input": RemotePart, "remote_output": RemotePart}  # fmt: skip
         values = _known(JobRecord, document)
         for key, kind in parts.items():
             if values.get(key) is not None:
                 values[key] = kind(**_known(kind, values[key]))
-        values["warnings"] = tuple(values.get("warnings", ()))
+        for key in ("warnings", "travelling", "secrets"):
+            values[key] = tuple(values.get(key, ()))
         return JobRecord(**values)
     except (ValueError, TypeError, AttributeError) as error:
         raise FileDamaged(f"{source} is not a job record: {error}", hint=hint) from error

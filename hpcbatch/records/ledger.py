@@ -19,7 +19,11 @@ from typing import NamedTuple
 
 RECORD_BYTES = 128
 MAGIC = b"HBL1"
-FLAG_FINAL = 1
+FLAG_FINAL = 1  # of FAIL: no more tries will be made
+FLAG_TIME_LIMIT = 2  # of RELEASE: the array task's time limit is near; nobody wants the node
+FLAG_MEMORY = 4  # of FAIL: killed for memory, which is not one of `max_retries`
+FLAG_FAILED = 8  # of INIT
+OF_INIT = (1 << 64) - 1  # the mini-batch of FILES that init() wrote
 _BODY = struct.Struct("<4sBBHQ16sIIQQQII16sQQI16s")
 _CRC = struct.Struct("<I")
 _crc32 = zlib.crc32
@@ -38,6 +42,8 @@ class Kind(enum.IntEnum):
     FENCED = 7  # a later attempt exists; this one gives way
     END = 8  # the attempt finished its group
     ABORT = 9  # the attempt gave up; the reason is in the segment
+    INIT = 10  # init() of one driver ended; `run_ms` from the start of its process
+    FILES = 11  # files that the script wrote are in the segment: those of the COMMIT that follows, or of init()
 
 
 class Record(NamedTuple):
@@ -78,13 +84,17 @@ class Chain:
         run_ms: int = 0,
         failed_items: int = 0,
         flags: int = 0,
+        stored: tuple[int, int] | None = None,
     ) -> bytes:
-        """The next record; its bytes must be appended before another is made."""
+        """The next record; its bytes must be appended before another is made. *stored* is the length and the CRC of a
+        payload too large to be handed over; it has no digest.
+        """
         job, group, epoch = self._identity
         digest = _blake2b(payload, digest_size=16).digest() if payload else bytes(16)
+        length, payload_crc = stored or (len(payload), _crc32(payload))
         body = _BODY.pack(
-            MAGIC, kind, flags, RECORD_BYTES, self._seq, job, group, epoch, mini_batch, offset, len(payload), rows,
-            _crc32(payload), digest, wall_ms, run_ms, failed_items, self._nonce,
+            MAGIC, kind, flags, RECORD_BYTES, self._seq, job, group, epoch, mini_batch, offset, length, rows,
+            payload_crc, digest, wall_ms, run_ms, failed_items, self._nonce,
         )  # fmt: skip
         self._crc = _crc32(body, self._crc)
         self._seq += 1

@@ -8,6 +8,9 @@ Both are flat binary so that a worker maps the file and touches only its own par
               | ranges (start u64, stop u64)
 
 The blob holds each item's path below the input folder; items of one mini-batch are separated by NUL, which no path has.
+Where the items are fetched from another place, the header has `names_bytes`, the length of that blob, and a second
+table of offsets and a second blob follow: for each item its stamp, `SIZE TAG`, each part empty where listing did not
+tell it.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ class Manifest:
     mini_batch_size: int
     offsets: Sequence[int]
     blob: memoryview
+    stamp_offsets: Sequence[int] = ()
+    stamp_blob: memoryview | None = None
 
     @property
     def mini_batches(self) -> int:
@@ -54,6 +59,19 @@ class Manifest:
     def paths(self, mini_batch: int) -> list[str]:
         """The absolute paths of one mini-batch."""
         return [self.root + name for name in os.fsdecode(self.payload(mini_batch)).split("\0")]
+
+    def stamps(self, mini_batch: int) -> list[str]:
+        """`SIZE TAG` of each item of one mini-batch as it was when the job was planned; [] for items that are read in
+        place.
+        """
+        if self.stamp_blob is None:
+            return []
+        part = self.stamp_blob[self.stamp_offsets[mini_batch] : self.stamp_offsets[mini_batch + 1]]
+        return str(part, "utf-8").split("\0")
+
+    def size_bytes(self, mini_batch: int) -> int:
+        """How much is to be fetched for one mini-batch, as far as it is known."""
+        return sum(int(stamp.partition(" ")[0] or 0) for stamp in self.stamps(mini_batch))
 
     def item_count(self, mini_batch: int) -> int:
         """How many items the mini-batch has: `mini_batch_size`, fewer in the last one."""
@@ -85,17 +103,32 @@ class Plan:
             yield from range(start, stop)
 
 
-def pack_manifest(names: Sequence[bytes], *, root: str, mini_batch_size: int) -> bytes:
-    """The manifest file for *names* (paths below *root*, in input order)."""
+def pack_manifest(
+    names: Sequence[bytes], *, root: str, mini_batch_size: int, stamps: Sequence[bytes] | None = None
+) -> bytes:
+    """The manifest file for *names* (paths below *root*, in input order), with a stamp for each where they are
+    fetched.
+    """
+    offsets, parts = _joined(names, mini_batch_size)
+    header = {"root": os.fsencode(root).decode("latin-1"), "items": len(names), "mini_batch_size": mini_batch_size,
+              "mini_batches": len(offsets) - 1}  # fmt: skip
+    if stamps is None:
+        return b"".join([_head(_MANIFEST, header), _little(offsets), *parts])
+    stamp_offsets, stamp_parts = _joined(stamps, mini_batch_size)
+    header["names_bytes"] = offsets[-1]
+    return b"".join(
+        [_head(_MANIFEST, header), _little(offsets), *parts, _little(stamp_offsets), *stamp_parts]
+    )  # fmt: skip
+
+
+def _joined(values: Sequence[bytes], mini_batch_size: int) -> tuple[array[int], list[bytes]]:
     offsets, parts, at = array("Q", [0]), [], 0
-    for first in range(0, len(names), mini_batch_size):
-        part = b"\0".join(names[first : first + mini_batch_size])
+    for first in range(0, len(values), mini_batch_size):
+        part = b"\0".join(values[first : first + mini_batch_size])
         at += len(part)
         offsets.append(at)
         parts.append(part)
-    header = {"root": os.fsencode(root).decode("latin-1"), "items": len(names), "mini_batch_size": mini_batch_size,
-              "mini_batches": len(offsets) - 1}  # fmt: skip
-    return b"".join([_head(_MANIFEST, header), _little(offsets), *parts])
+    return offsets, parts
 
 
 def parse_manifest(data: bytes | memoryview) -> Manifest:
@@ -104,12 +137,21 @@ def parse_manifest(data: bytes | memoryview) -> Manifest:
     with _readable():
         header, at = _parse_head(_MANIFEST, data)
         count = header["mini_batches"] + 1
+        blob = view[at + 8 * count :]
+        stamp_offsets: Sequence[int] = ()
+        stamp_blob = None
+        if "names_bytes" in header:
+            end = at + 8 * count + header["names_bytes"]
+            stamp_offsets, stamp_blob = _u64(view, end, count), view[end + 8 * count :]
+            blob = blob[: header["names_bytes"]]
         return Manifest(
             root=os.fsdecode(header["root"].encode("latin-1")),
             items=header["items"],
             mini_batch_size=header["mini_batch_size"],
             offsets=_u64(view, at, count),
-            blob=view[at + 8 * count :],
+            blob=blob,
+            stamp_offsets=stamp_offsets,
+            stamp_blob=stamp_blob,
         )
 
 

@@ -6,11 +6,13 @@ starts a worker again that was killed, then the merge, then the next round if th
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,36 +35,46 @@ def start(job: JobDir) -> int:
     process = subprocess.Popen(
         [sys.executable, "-I", "-m", "hpcbatch.rounds.local", str(job.root), job.sha256],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=job.root,
-        env=travelling(), start_new_session=True,
+        env=travelling(job.record.travelling), start_new_session=True,
     )  # fmt: skip
     return claim(job, process.pid)
 
 
 def supervisor(job: JobDir) -> int:
     """The pid of the living supervisor of *job* on this machine; 0 if there is none."""
-    return _latest(job)[1]
+    return living_in(job.paths.rounds)
 
 
 def claim(job: JobDir, pid: int) -> int:
-    """Note process *pid* as the supervisor unless another one lives; the pid of the one that is.
+    """Note process *pid* as the supervisor unless another one lives; the pid of the one that is."""
+    return claim_in(job.paths.rounds, pid)
+
+
+def living_in(rounds: Path) -> int:
+    """The pid of the living supervisor that the folder *rounds* names; 0 if there is none."""
+    return _latest(rounds)[1]
+
+
+def claim_in(rounds: Path, pid: int) -> int:
+    """Note process *pid* in the folder *rounds* unless a noted one lives; the pid of the one that does.
 
     Notes are numbered, and a number is taken only when the process of the one before is gone: so at most one lives.
     """
     while True:
-        number, living = _latest(job)
+        number, living = _latest(rounds)
         started = _started(pid)
         if living or not started:
             return living
         note: dict[str, Any] = {"pid": pid, "started": started, "boot": _boot(), "host": os.uname().nodename}
-        if jobdir.publish_document(job.paths.rounds / f"local-{number + 1}.json", note):
+        if jobdir.publish_document(rounds / f"local-{number + 1}.json", note):
             return pid
 
 
-def _latest(job: JobDir) -> tuple[int, int]:
+def _latest(rounds: Path) -> tuple[int, int]:
     """The number of the newest note, and its pid if that process lives."""
-    numbers = [int(name[6:-5]) for name in scan.names(job.paths.rounds) if name.startswith("local-")]
+    numbers = [int(name[6:-5]) for name in scan.names(rounds) if name.startswith("local-")]
     number = max(numbers, default=0)
-    note = (job.document(job.paths.rounds / f"local-{number}.json") or {}) if number else {}
+    note = json.loads(scan.read_document(rounds / f"local-{number}.json")) if number else {}
     alive = note and note.get("boot") == _boot() and _started(int(note["pid"])) == note.get("started")
     return number, int(note["pid"]) if alive else 0
 
@@ -73,7 +85,10 @@ class Supervisor:
     def __init__(self, job: JobDir) -> None:
         self._job = job
         self._lifeline_read, self._lifeline_write = os.pipe()
-        self._environment = travelling() | {"HPCBATCH_LIFELINE_FD": str(self._lifeline_read)}
+        # A parallel step on several nodes starts each worker on a node of its own (steps/parallel.py); those end with
+        # their Slurm job, not with us.
+        self._launcher: list[str] = json.loads(os.environ.pop("HPCBATCH_WORKER_LAUNCHER", "[]"))
+        self._environment = travelling(job.record.travelling) | {"HPCBATCH_LIFELINE_FD": str(self._lifeline_read)}
 
     def run(self) -> int:
         """The exit code of the last merge."""
@@ -93,8 +108,9 @@ class Supervisor:
                 group = waiting.popleft()
                 attempts[group] += 1
                 process = self._spawn(
-                    "hpcbatch.worker", [str(round_number), str(group)], f"r{round_number}-g{group:05d}.out"
-                )
+                    "hpcbatch.worker", [str(round_number), str(group)], f"r{round_number}-g{group:05d}.out",
+                    [word.replace("{group}", str(group)) for word in self._launcher],
+                )  # fmt: skip
                 running[process.pid] = (group, process)
             pid, status = os.wait()
             if pid not in running:
@@ -113,13 +129,18 @@ class Supervisor:
                 break
         return code
 
-    def _spawn(self, module: str, arguments: list[str], log: str) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, module: str, arguments: list[str], log: str, launcher: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         out = os.open(self._job.paths.slurm / log, flags, 0o600)
+        environment = dict(self._environment)
+        if launcher:
+            del environment["HPCBATCH_LIFELINE_FD"]
         try:
             return subprocess.Popen(
-                [sys.executable, "-I", "-m", module, str(self._job.root), self._job.sha256, *arguments],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self._job.root, env=self._environment,
+                [*launcher, sys.executable, "-I", "-m", module, str(self._job.root), self._job.sha256, *arguments],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self._job.root, env=environment,
                 pass_fds=[self._lifeline_read],
             )  # fmt: skip
         finally:

@@ -48,6 +48,10 @@ class Request:
     after: Sequence[str] = ()
     hold: bool = False
     srun: bool = True
+    nodes: int = 1
+    tasks_per_node: int = 1  # what the command may start on each node; the command itself is one process on the first
+    dependency: str = ""  # as sbatch(1) has it; beside `after`
+    travelling: Sequence[str] = ()  # names of environment variables that go with it, beside the list of harmless ones
 
 
 class Scheduler(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 _NAMES = frozenset(
     ["HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "MODULEPATH",
@@ -16,15 +16,20 @@ _PREFIXES = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_")
 _KEEP = frozenset(["SLURM_CONF"])
 
 
-def travelling(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables of *environ* that a job is given, SLURM_CONF among them."""
-    return {k: v for k, v in environ.items() if k in _NAMES or k in _KEEP or k.startswith(_PREFIXES)}
+def travelling(names: Collection[str] = (), environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables of *environ* that a job is given: the list's, SLURM_CONF, and those it *names* itself."""
+    return {k: v for k, v in environ.items() if k in _NAMES or k in _KEEP or k in names or k.startswith(_PREFIXES)}
 
 
-def staying(environ: Mapping[str, str] = os.environ) -> list[str]:
+def missing(names: Collection[str], environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Those of *names* that are not set."""
+    return sorted(name for name in names if name not in environ)
+
+
+def staying(names: Collection[str] = (), environ: Mapping[str, str] = os.environ) -> list[str]:
     """The names in *environ* that must not reach sbatch.
 
     Secrets would become readable in the job; what an enclosing Slurm job leaves behind would become options of the new
     one (sbatch(1), INPUT ENVIRONMENT VARIABLES).
     """
-    return sorted(set(environ) - set(travelling(environ)))
+    return sorted(set(environ) - set(travelling(names, environ)))

@@ -12,6 +12,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ import submitit
 from hpcbatch.errors import SchedulerError
 from hpcbatch.scheduler import slurm_commands
 from hpcbatch.scheduler.base import Entry, Request
-from hpcbatch.scheduler.environment import staying
+from hpcbatch.scheduler.environment import staying, travelling
 
 SUBMIT_DEADLINE_S = 30
+_WARNING = "USR2@60"
 _NAMED = {"partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "gres": "gres",
           "nodelist": "nodelist", "exclude": "exclude", "cpus_per_task": "cpus_per_task", "mem": "mem",
           "mem_per_cpu": "mem_per_cpu", "time": "time"}  # fmt: skip
@@ -31,8 +33,10 @@ _NAMED = {"partition": "partition", "account": "account", "qos": "qos", "constra
 class _Executor(submitit.SlurmExecutor):
     """submitit's executor with a deadline, and without what an enclosing Slurm job would leak into sbatch."""
 
+    travelling: Sequence[str] = ()
+
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        unset = [word for name in staying() for word in ("-u", name)]
+        unset = [word for name in staying(self.travelling) for word in ("-u", name)]
         return ["timeout", str(SUBMIT_DEADLINE_S), "env", *unset, "sbatch", str(submission_file_path)]
 
 
@@ -41,15 +45,14 @@ class SlurmScheduler:
 
     def submit(self, request: Request) -> str:
         """See Scheduler.submit."""
-        executor = _Executor(request.folder)
-        executor.update_parameters(**_parameters(request))
-        if request.count is not None:
-            executor.parameters["map_count"] = request.count
+        executor = _executor(request)
         words = io.StringIO()
         try:
             with contextlib.redirect_stderr(words):
                 job = executor._submit_command(_command(request))  # noqa: SLF001  # ADR 0002
         except submitit.core.utils.FailedJobError as error:
+            if limit := slurm_commands.submit_limit(words.getvalue()):  # sbatch tries again for longer than we wait
+                raise slurm_commands.limit_reached(limit, "sbatch") from error
             if _was_ended(error.__cause__):
                 raise SchedulerError(
                     f"sbatch did not answer in {SUBMIT_DEADLINE_S} s.",
@@ -81,6 +84,44 @@ class SlurmScheduler:
         return slurm_commands.array_limit(slurm_commands.call(["scontrol", "show", "config"]))
 
 
+def rendered(request: Request) -> str:
+    """The batch script that `submit` would hand to sbatch."""
+    return str(_executor(request)._make_submission_file_text(_command(request), ""))  # noqa: SLF001  # ADR 0002
+
+
+def rehearsed(request: Request) -> tuple[bool, str]:
+    """Whether Slurm would take *request*, and what it says: when and where it would start (`sbatch --test-only`).
+
+    Nothing is submitted. What the request comes after does not exist yet and is left out. Raises SchedulerError where
+    there is no Slurm, or none that answers.
+    """
+    kept = travelling(request.travelling)
+    try:
+        done = subprocess.run(
+            ["sbatch", "--test-only"], input=rendered(replace(request, after=())), env=kept, cwd="/", text=True,
+            capture_output=True, timeout=SUBMIT_DEADLINE_S, check=False,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise SchedulerError(
+            "sbatch is not installed here.", hint="Run on a login node of the cluster.", transient=False
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise SchedulerError(
+            f"sbatch did not answer in {SUBMIT_DEADLINE_S} s.", hint="Slurm is busy; try again later.", transient=True
+        ) from error
+    said = " ".join(line.removeprefix("sbatch:").strip() for line in (done.stderr or done.stdout).splitlines())
+    return done.returncode == 0, said.strip()
+
+
+def _executor(request: Request) -> _Executor:
+    executor = _Executor(request.folder)
+    executor.travelling = request.travelling
+    executor.update_parameters(**_parameters(request))
+    if request.count is not None:
+        executor.parameters["map_count"] = request.count
+    return executor
+
+
 def _was_ended(error: BaseException | None) -> bool:
     """Whether sbatch was ended, by our deadline (timeout(1): 124) or by a signal: it may have submitted before,
     whatever it had printed by then.
@@ -102,6 +143,10 @@ def _parameters(request: Request) -> dict[str, Any]:
     slurm = request.slurm
     found: dict[str, Any] = {"time": None, "wckey": None}
     found |= {ours: slurm[theirs] for theirs, ours in _NAMED.items() if slurm.get(theirs) is not None}
+    # `B:` goes to the batch script, whose place the worker takes, and not to steps. Until it does, and listens, the
+    # signal must not end it: with a short limit it comes at once. The merge is not told: it would die of it.
+    by_itself = not request.srun and request.count is not None
+    setup = ["trap '' USR2"] * by_itself + list(slurm.get("setup") or ())
     extra: dict[str, Any] = {
         "requeue": True,
         "open-mode": "append",
@@ -109,25 +154,30 @@ def _parameters(request: Request) -> dict[str, Any]:
         # sbatch itself is given the allow-list as its environment. A list of names here would make slurmd log the user
         # in (`su -`) for each array task, one after the other.
         "export": "ALL",
-        "signal": "USR2@60",
+        "signal": f"B:{_WARNING}" if by_itself else _WARNING,
     }
     if slurm.get("reservation") is not None:
         extra["reservation"] = slurm["reservation"]
     if request.hold:
         extra["hold"] = True
-    if request.after:
-        extra["dependency"] = "afterany:" + ":".join(request.after)
+    wanted = [request.dependency] if request.dependency else []
+    wanted += ["afterany:" + ":".join(request.after)] if request.after else []
+    if wanted:
+        extra["dependency"] = ",".join(wanted)
         extra["kill-on-invalid-dep"] = "yes"
     arguments = ["--export=ALL"]  # what `setup` exports in the batch script must reach the step
     if slurm.get("cpus_per_task") is not None:
         arguments.append(f"--cpus-per-task={slurm['cpus_per_task']}")  # not inherited by srun from 22.05 to 23.02
+    if request.nodes > 1 or request.tasks_per_node > 1:
+        found |= {"nodes": request.nodes, "ntasks_per_node": request.tasks_per_node}
+        arguments += ["--nodes=1", "--ntasks=1"]
     return found | {
         "job_name": request.name,
         "array_parallelism": request.throttle,
         "stderr_to_stdout": True,
         "use_srun": request.srun,
         "srun_args": arguments,
-        "setup": list(slurm.get("setup") or ()) or None,
+        "setup": setup or None,
         "additional_parameters": extra,
     }
 

@@ -52,11 +52,21 @@ _TRANSIENT = re.compile(
 )
 _NO_CLUSTER = re.compile(r"slurm\.conf|configless|resolve|DNS SRV|slurm_conf", re.IGNORECASE)
 _LIMIT = re.compile(r"QOSMax|AssocMax|MaxSubmit|violates accounting|policy", re.IGNORECASE)
+# How many jobs may be queued at once: of a user or an account (sacctmgr(1), slurm_errno), of the cluster (MaxJobCount).
+_SUBMIT_LIMIT = re.compile(r"(?:QOS|Assoc)\w*Submit\w*|temporarily unable to accept job", re.IGNORECASE)
+
+
+def submit_limit(text: str) -> str:
+    """The limit on queued jobs that *text*, of a refused sbatch, names; empty if it was refused for something else."""
+    found = _SUBMIT_LIMIT.search(text)
+    return found[0] if found else ""
 
 
 def failure(what: str, text: str) -> SchedulerError:
     """The SchedulerError for a Slurm command that failed with *text*."""
     words = " ".join(text.split())[-600:] or "no message"
+    if limit := submit_limit(words):
+        return limit_reached(limit, what)
     transient = bool(_TRANSIENT.search(words)) and not _LIMIT.search(words)
     if transient:
         hint = "Slurm is busy or unreachable; run the same command again later."
@@ -67,15 +77,43 @@ def failure(what: str, text: str) -> SchedulerError:
     return SchedulerError(f"Slurm refused: {words}", hint=hint, transient=transient, command=what)
 
 
-def queue(prefix: str) -> list[Entry]:
-    """This user's entries whose job name begins with *prefix*."""
-    return parse_queue(call(["squeue", "--me", "-h", "-o", _QUEUE_FORMAT]), prefix)
+def limit_reached(limit: str, what: str) -> SchedulerError:
+    """The SchedulerError for a submission that would be accepted later, when fewer jobs are queued."""
+    return SchedulerError(
+        f"Slurm has as many jobs as it takes at once ({limit}).",
+        hint="Run the same command again when some of your jobs have ended: squeue --me",
+        transient=False, limit=limit, command=what,
+    )  # fmt: skip
 
 
-def final_states(prefix: str) -> list[str]:
-    """The state, in Slurm's word, of each array task whose job name begins with *prefix* and that Slurm remembers."""
-    text = call(["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%j|%T"])
-    return [line.partition("|")[2] for line in text.splitlines() if line.startswith(prefix)]
+def queue(prefix: str, user: str = "") -> list[Entry]:
+    """The entries of *user*, by default of the caller, whose job name begins with *prefix*."""
+    return parse_queue(call(["squeue", *(["-u", user] if user else ["--me"]), "-h", "-o", _QUEUE_FORMAT]), prefix)
+
+
+def final_states(prefix: str) -> list[tuple[str, str]]:
+    """(array job id, state in Slurm's word) of each array task whose job name begins with *prefix* and that Slurm
+    remembers.
+    """
+    text = call(["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%j|%F|%T"])
+    cells = [line.split("|") for line in text.splitlines() if line.startswith(prefix)]
+    return [(each[1], each[2]) for each in cells if len(each) == 3]
+
+
+def ended_tasks(prefix: str) -> list[tuple[str, int, str, str]]:
+    """(job name, index in the array, state in Slurm's word, node) of each array task that Slurm remembers."""
+    text = call(["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%j|%K|%T|%N"])
+    cells = [line.split("|") for line in text.splitlines() if line.startswith(prefix)]
+    return [(each[0], int(each[1]), each[2], each[3]) for each in cells if len(each) == 4 and each[1].isdecimal()]
+
+
+def largest_memory_mib(partition: str) -> int:
+    """The memory of the largest node that a job may ask for; 0 where Slurm does not say."""
+    try:
+        text = call(["sinfo", "-h", *(["-p", partition] if partition else []), "-o", "%m"])
+    except SchedulerError:  # then sbatch says so if it is too much
+        return 0
+    return max((int(word.rstrip("+")) for word in text.split() if word.rstrip("+").isdecimal()), default=0)
 
 
 def history(ids: Sequence[str], since: str) -> dict[str, str]:

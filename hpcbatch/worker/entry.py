@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,23 @@ from hpcbatch.jobdir import jobdir, layout, repair
 from hpcbatch.jobdir.attempt import AttemptWriter
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import attempts_in, has_ended
+from hpcbatch.jobdir.lessons import Lessons, can_grow, lessons_of, size_text
 from hpcbatch.records.ledger import Kind
 from hpcbatch.records.plan import Manifest, Plan
 from hpcbatch.scoring.driver import die_with_the_owner
 from hpcbatch.scoring.driver_process import DriverProcess, DriverSpec
-from hpcbatch.worker import preemption, scratch
+from hpcbatch.worker import fetching, first_inits, listening, preemption, scratch, timelimit
 from hpcbatch.worker.environment import SlurmTask, driver_arguments, driver_environment, slurm_task
+from hpcbatch.worker.failures import Abort, Limits, give_up
+from hpcbatch.worker.files import is_captured, names_the_folder, open_output
 from hpcbatch.worker.log import UserLog
-from hpcbatch.worker.loop import Abort, Canceled, GiveWay, Limits, Loop, Work, give_up
+from hpcbatch.worker.loop import Canceled, GiveWay, Loop
+from hpcbatch.worker.memory import MAX_MEMORY_KILLS, MemoryKills
 from hpcbatch.worker.recovery import MAX_BARREN_ATTEMPTS, MAX_CRASHED_STARTS, GroupState, read_group
+from hpcbatch.worker.tracked import collect, tracking_environment
+from hpcbatch.worker.work import Work
 
 EXIT_DONE, EXIT_ABORTED, EXIT_IO, EXIT_FULL = 0, 70, 74, 75
-FENCE_CHECK_S = 30.0
 MAX_GROUPS_LOOKED_AT, MAX_MINI_BATCHES_LOOKED_AT = 32, 200_000
 
 
@@ -42,16 +46,20 @@ class Task:
     sha256: str
     round: int
     group: int
+    end: int = 0  # of the groups of its array; 0 outside of one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """JOB_DIRECTORY SHA256 ROUND FIRST_GROUP: run the array task's group, FIRST_GROUP plus its index in the array."""
-    folder, digest, round_text, first = sys.argv[1:5] if argv is None else argv
+    """JOB_DIRECTORY SHA256 ROUND FIRST_GROUP [END]: run the array task's group, FIRST_GROUP plus its index in the array
+    that has the groups up to END.
+    """
+    folder, digest, round_text, first, *end = sys.argv[1:] if argv is None else argv
     os.umask(0o077)
     if lifeline := os.environ.pop("HPCBATCH_LIFELINE_FD", ""):
         die_with_the_owner(int(lifeline))
     slurm = slurm_task()
-    task = Task(Path(folder), digest, int(round_text), int(first) + int(slurm.array_task_id or 0))
+    group = int(first) + int(slurm.array_task_id or 0)
+    task = Task(Path(folder), digest, int(round_text), group, int(end[0]) if end else 0)
     log = UserLog(1)
     try:
         code = run_array_task(task, slurm, log)
@@ -90,6 +98,7 @@ class _Attempt:
     writer: AttemptWriter
     slurm: SlurmTask
     log: UserLog
+    lessons: Lessons
 
 
 def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
@@ -123,7 +132,7 @@ def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
             text = f"{state.barren} attempts in a row finished no mini-batch"
             give_up(writer, {"kind": "no-progress", "type": "NoProgress", "message": text})
             return EXIT_ABORTED
-        return _score(_Attempt(job, task, plan, writer, slurm, log), state)
+        return _score(_Attempt(job, task, plan, writer, slurm, log, lessons_of(job, task.round)), state)
     finally:
         writer.close()
 
@@ -134,6 +143,10 @@ def _about(task: Task, slurm: SlurmTask, epoch: int) -> dict[str, Any]:
         "round": task.round,
         "epoch": epoch,
         "host": os.uname().nodename,
+        "node": slurm.node,
+        "cores": slurm.cores,
+        "gpus": slurm.gpus,
+        "memory_mib": slurm.memory_mib,
         "pid": os.getpid(),
         "slurm_job_id": slurm.requeue_id,
         "restart": slurm.restart_count,
@@ -147,19 +160,16 @@ def _score(attempt: _Attempt, state: GroupState) -> int:
     job, task, writer, log = attempt.job, attempt.task, attempt.writer, attempt.log
     local = scratch.open_scratch()
     try:
-        manifest, start = _unharmed(job, local)
+        first_inits.give_up_like_others(job, task.round, attempt.slurm.node)
+        place = fetching.place_of(job, local)
+        manifest, start = _unharmed(job, local, place)
         _skip_poison(manifest, state, writer, log)
-        loop = Loop(
-            manifest=manifest,
-            writer=writer,
-            limits=_limits(job),
-            work=_work(attempt.plan, task.group, state),
-            start=start,
-            log=log,
-        )
-        _listen(loop, attempt)
-        loop.ticks.append(_fence(job, task, writer))
-        loop.run()
+        requeue = state.time_limits < timelimit.MAX_REQUEUES
+        loop, release = _set_up(attempt, state, (manifest, start, place), requeue=requeue)
+        if not loop.run():
+            release.time_is_up(requeue=requeue)
+            release.wait()
+            return EXIT_DONE
         writer.note(Kind.END, {"completed": loop.completed, "failed_items": loop.failed_items})
         writer.sync()
     except GiveWay:
@@ -174,41 +184,97 @@ def _score(attempt: _Attempt, state: GroupState) -> int:
         return EXIT_DONE
     except Abort as abort:
         give_up(writer, abort.report)
+        first_inits.note_failure(job, task.round, attempt.slurm.node, abort.report)
         log.note(f"ERROR: {abort.report['message']}")
         return EXIT_ABORTED
     finally:
+        collect(job, local, log)
         remove_tree(local)
     log.note(f"group {task.group}: done, {loop.completed} mini-batches in this attempt")
     return EXIT_DONE
 
 
-def _unharmed(job: JobDir, local: Path) -> tuple[Manifest, Callable[[int], DriverProcess]]:
+def _set_up(
+    attempt: _Attempt, state: GroupState, what: tuple[Manifest, Callable[[int], DriverProcess], fetching.Place | None],
+    *, requeue: bool,
+) -> tuple[Loop, preemption.Release]:  # fmt: skip
+    """The loop over what is left of the group, listening to signals and clocks."""
+    job, task, writer, log = attempt.job, attempt.task, attempt.writer, attempt.log
+    manifest, start, place = what
+    limit, work, limits = _time_limit(attempt, state), _work(attempt.plan, task.group, state), _limits(attempt)
+    loop = Loop(
+        manifest=manifest,
+        writer=writer,
+        limits=limits,
+        work=work,
+        start=start,
+        log=log,
+        limit=limit,
+        memory=MemoryKills(),
+        queue=fetching.queue_of(place, manifest, work, limit, limits.drivers),
+    )
+    release = preemption.Release(writer, attempt.slurm, log)
+    listening.to_signals(loop, release, job, limit)
+    loop.at_limit = lambda: release.time_is_up(requeue=requeue)
+    loop.ticks.append(listening.for_a_later_attempt(job, task.round, task.group, writer.epoch))
+    if attempt.slurm.job_id:
+        at_once = timelimit.is_short(job.record.compute.slurm.get("time"))
+        question = timelimit.Question(limit, attempt.slurm.requeue_id, at_once=at_once)
+        loop.ticks.append(listening.to_slurm(loop, question))
+    loop.ready.append(first_inits.success_noted(job, task.round))
+    return loop, release
+
+
+def _unharmed(
+    job: JobDir, local: Path, place: fetching.Place | None
+) -> tuple[Manifest, Callable[[int], DriverProcess]]:
     """What was submitted, checked against its digests. Abort if it is something else, or gone: nothing runs then."""
     try:
         manifest = job.manifest(check=True)
-        return manifest, _driver_factory(job, manifest, local)
+        return manifest, _driver_factory(job, f"{place.folder}/" if place else manifest.root, local)
     except (FileDamaged, FileNotFoundError) as error:
         words = error.message if isinstance(error, FileDamaged) else f"{error.filename} is not there."
         raise Abort({"kind": "damaged", "type": type(error).__name__, "message": words}) from error
 
 
-def _limits(job: JobDir) -> Limits:
-    scoring = job.record.scoring
+def _limits(attempt: _Attempt) -> Limits:
+    scoring, compute, slurm = attempt.job.record.scoring, attempt.job.record.compute, attempt.slurm
+    change = f"hpcbatch compute update --name {compute.name} --set time=2-00:00:00"
     return Limits(
         drivers=scoring.max_concurrency_per_instance,
         timeout_s=scoring.timeout_s,
         init_timeout_s=scoring.init_timeout_s,
         max_tries=1 + scoring.max_retries,
         max_failed_items=scoring.error_threshold,
+        memory=size_text(slurm.memory_mib) if slurm.memory_mib else "",
+        more_memory_later=can_grow(attempt.job, attempt.lessons, slurm.memory_mib),
+        longer=f"Raise `time` of the compute, then invoke again: {change}",
     )
 
 
-def _work(plan: Plan, group: int, state: GroupState) -> Work:
-    def fresh() -> list[int]:
-        return [n for n in plan.mini_batches(group) if n not in state.done and n not in state.crashed_starts]
+def _time_limit(attempt: _Attempt, state: GroupState) -> timelimit.TimeLimit:
+    longest_ms = max(state.longest_run_ms, attempt.lessons.longest_run_ms)
+    limit = timelimit.TimeLimit(longest_s=longest_ms / 1000, cut_short=dict(state.cut_short))
+    if attempt.slurm.limit_s:  # the array task began a little earlier than this process; Slurm is asked later
+        limit.end = limit.began + attempt.slurm.limit_s
+    return limit
 
-    suspects = sorted(n for n in state.crashed_starts if n not in state.done)
-    return Work(iter(fresh()), suspects, dict(state.tries), state.failed_items)
+
+def _work(plan: Plan, group: int, state: GroupState) -> Work:
+    """What is to be done, what the time limit cut off first; not what was killed for memory often enough."""
+    set_aside = {n for n, count in state.memory_kills.items() if count >= MAX_MEMORY_KILLS}
+    apart = state.done | set_aside | set(state.crashed_starts) | set(state.cut_short)
+    first = sorted(n for n in state.cut_short if n not in state.done | set_aside)
+    suspects = sorted(n for n in state.crashed_starts if n not in state.done | set_aside | set(first))
+
+    def pending() -> Iterator[int]:
+        yield from first
+        yield from (n for n in plan.mini_batches(group) if n not in apart)
+
+    return Work(
+        pending(), suspects, dict(state.tries), state.failed_items, dict(state.memory_kills),
+        begun=len(state.done) > len(state.given_up),
+    )  # fmt: skip
 
 
 def _skip_poison(manifest: Manifest, state: GroupState, writer: AttemptWriter, log: UserLog) -> None:
@@ -232,24 +298,31 @@ def _skip_poison(manifest: Manifest, state: GroupState, writer: AttemptWriter, l
             state.failed_items += items
 
 
-def _driver_factory(job: JobDir, manifest: Manifest, local: Path) -> Callable[[int], DriverProcess]:
+def _driver_factory(job: JobDir, items: str, local: Path) -> Callable[[int], DriverProcess]:
     record = job.record
     assert record.code is not None
     code = scratch.unpack_code(job.paths.root / record.code.file, record.code, local / "code")
+    named = names_the_folder(job.paths.root / record.code.file)
     model = scratch.place_model(record.model, local / "model") if record.model else None
-    arguments = [*driver_arguments(record.scoring), "--input_fds_0", manifest.root]
+    # A parallel step of a pipeline has arguments of its own (`program_arguments`).
+    own = [str(word) for word in record.properties.get("program_arguments", ())]
+    arguments = [*driver_arguments(record.scoring), "--input_fds_0", items, *own]
     arguments[1] = record.code.scoring_script
 
     def start(number: int) -> DriverProcess:
+        output = open_output(local, number, record.scoring, named=named) if is_captured(record.scoring) else ()
         spec = DriverSpec(
             python=record.scoring.python,
             launcher=(),
-            environment=driver_environment(job, model, number),
+            environment=tracking_environment(job, local, number)
+            | driver_environment(job, model, number, output[0] if output else str(job.paths.score)),
             code=str(code),
             script=record.code.scoring_script if record.code else "",
             argv=arguments,
-            root=manifest.root,
+            root=items,
             output_action=record.scoring.output_action,
+            rows=record.scoring.row_format,
+            output=output,
         )
         try:
             return DriverProcess(spec)
@@ -260,59 +333,21 @@ def _driver_factory(job: JobDir, manifest: Manifest, local: Path) -> Callable[[i
     return start
 
 
-def _listen(loop: Loop, attempt: _Attempt) -> None:
-    writer = attempt.writer
-    signals = preemption.Signals()
-    ask = preemption.requeue(attempt.slurm)
-
-    def on_signal(_: int) -> None:
-        came = signals.take()
-        if signal.SIGTERM in came and attempt.job.canceled():
-            raise Canceled
-        # SIGUSR2 comes shortly before the time limit, with a short limit at the very start: then there is nothing to
-        # gain by beginning again.
-        if (signal.SIGTERM in came or (signal.SIGUSR2 in came and loop.completed)) and not writer.sync_each:
-            writer.note(Kind.RELEASE)
-            writer.sync()
-            writer.sync_each = True
-            attempt.log.note("told to make room: what is finished is safe; working on until the end")
-            ask()
-
-    loop.watch(signals.read_fd, on_signal)
-
-
-def _fence(job: JobDir, task: Task, writer: AttemptWriter) -> Callable[[], None]:
-    """A check that ends this process when a later attempt exists. Economy only: the merge takes one result per
-    mini-batch.
-    """
-    checked = [time.monotonic()]
-    folder = job.paths.group(task.round, task.group)
-
-    def check() -> None:
-        if time.monotonic() - checked[0] < FENCE_CHECK_S:
-            return
-        checked[0] = time.monotonic()
-        if any(attempt.epoch > writer.epoch for attempt in attempts_in(folder, task.round, task.group)):
-            raise GiveWay
-
-    return check
-
-
 def _owns(job: JobDir, task: Task, slurm: SlurmTask) -> bool:
-    """Whether this is the submission that runs the round.
+    """Whether this is the array that runs the group: of two under one name the noted one.
 
-    Of two arrays under one name the noted one runs; before there is a note, the first to start.
+    The submitter writes the note. Where it has not yet, or died before it could, the array task does, and then the
+    submitter goes by that: there is never a moment at which two arrays may work.
     """
     if not slurm.array_job_id:
         return True
     first = task.group - int(slurm.array_task_id)
-    folder = job.paths.round(task.round)
-    noted = job.document(folder / layout.array_name(first))
+    note = job.paths.round(task.round) / layout.array_name(first)
+    noted = job.document(note)
     if noted is None:
-        owner = folder / f"OWNER-{first}"
-        jobdir.publish_document(owner, {"slurm_job_id": slurm.array_job_id})
-        noted = job.document(owner)
-    return noted is None or noted.get("slurm_job_id") == slurm.array_job_id
+        jobdir.publish_document(note, {"slurm_job_id": slurm.array_job_id, "groups": task.end - first})
+        noted = job.document(note) or {}
+    return noted.get("slurm_job_id") == slurm.array_job_id
 
 
 __all__ = ["EXIT_ABORTED", "EXIT_DONE", "EXIT_FULL", "EXIT_IO", "Task", "main", "run_array_task"]

@@ -22,6 +22,10 @@ class SlurmTask:
     array_task_id: str
     restart_count: str
     node: str
+    cores: int  # of this task on its node
+    gpus: int
+    memory_mib: int  # 0 if Slurm does not say
+    limit_s: float  # from its start to its time limit; 0 if Slurm does not say, as before 23.02
 
     @property
     def requeue_id(self) -> str:
@@ -31,26 +35,49 @@ class SlurmTask:
 
 def slurm_task(environ: Mapping[str, str] = os.environ) -> SlurmTask:
     """What Slurm says about this process."""
+    cores = _number(environ, "SLURM_CPUS_ON_NODE") or 1
     return SlurmTask(
         job_id=environ.get("SLURM_JOB_ID", ""),
         array_job_id=environ.get("SLURM_ARRAY_JOB_ID", ""),
         array_task_id=environ.get("SLURM_ARRAY_TASK_ID", ""),
         restart_count=environ.get("SLURM_RESTART_COUNT", "0"),
         node=environ.get("SLURMD_NODENAME", os.uname().nodename),
+        cores=cores,
+        gpus=_gpus(environ),
+        memory_mib=_number(environ, "SLURM_MEM_PER_NODE") or _number(environ, "SLURM_MEM_PER_CPU") * cores,
+        limit_s=_limit_s(environ),
     )
 
 
+def _number(environ: Mapping[str, str], name: str) -> int:
+    text = environ.get(name, "")
+    return int(text) if text.isdecimal() and text.isascii() else 0
+
+
+def _gpus(environ: Mapping[str, str]) -> int:
+    """SLURM_GPUS_ON_NODE where Slurm knows them as such, else what it made visible."""
+    devices = [device for device in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.strip()]
+    return _number(environ, "SLURM_GPUS_ON_NODE") or (len(devices) if environ.get("SLURM_JOB_ID") else 0)
+
+
+def _limit_s(environ: Mapping[str, str]) -> int:
+    """Both ends by the controller's clock: this node's may show another year."""
+    start, end = _number(environ, "SLURM_JOB_START_TIME"), _number(environ, "SLURM_JOB_END_TIME")
+    return max(0, end - start) if start else 0
+
+
 def driver_environment(
-    job: JobDir, model: Path | None, number: int, environ: Mapping[str, str] = os.environ
+    job: JobDir, model: Path | None, number: int, output: str, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """The environment of driver *number*: the task's own without our and Python's variables, then what scripts rely
-    on.
+    on; *output* is its folder for files.
     """
     scoring = job.record.scoring
-    found = {key: value for key, value in environ.items() if not key.startswith(_NOT_FOR_USER_CODE)}
+    secret = job.record.secrets
+    found = {k: v for k, v in environ.items() if not k.startswith(_NOT_FOR_USER_CODE) and k not in secret}
     found["PATH"] = os.pathsep.join([str(Path(scoring.python).parent), found.get("PATH", os.defpath)])
     found |= {
-        "AZUREML_BI_OUTPUT_PATH": str(job.paths.score),
+        "AZUREML_BI_OUTPUT_PATH": output,
         "AZUREML_RUN_ID": job.record.name,
         "AZUREML_EXPERIMENT_NAME": job.record.experiment_name,
         "AZUREML_NODE_COUNT": str(job.record.compute.throttle),

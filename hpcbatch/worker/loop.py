@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import select
+import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from hpcbatch.jobdir.attempt import AttemptWriter
-from hpcbatch.records.ledger import Kind
 from hpcbatch.records.plan import Manifest
-from hpcbatch.scoring.driver_process import Done, DriverProcess, Failed, Ready, Reply, Stopped, Text
+from hpcbatch.scoring.driver_process import Done, DriverProcess, Failed, Files, Ready, Reply, Stopped
+from hpcbatch.worker.failures import Abort, Failures, Limits
+from hpcbatch.worker.files import FileKeeper, Torn
 from hpcbatch.worker.log import UserLog
+from hpcbatch.worker.memory import MemoryKills
 from hpcbatch.worker.slot import Slot
+from hpcbatch.worker.timelimit import TimeLimit
+from hpcbatch.worker.work import Hooks, Queue, Work
 
 INIT_TRIES = 3
 SHUTDOWN_S = 30.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The deployment's limits as this attempt applies them."""
-
-    drivers: int
-    timeout_s: float
-    init_timeout_s: float
-    max_tries: int
-    max_failed_items: int  # stop when more items than this failed; -1: never
-
-
-@dataclass(frozen=True)
-class Work:
-    """The mini-batches of this attempt: *pending* in order, then *suspects* one at a time, and the tries they had."""
-
-    pending: Iterator[int]
-    suspects: list[int]
-    tries: dict[int, int]
-    failed_items: int
+KILL_SPREAD_S = 1.0
+KILL_SPREAD_TOLD_S = 5.0  # once told to make room, a SIGKILL is what is expected
 
 
 class GiveWay(Exception):
@@ -47,14 +31,6 @@ class GiveWay(Exception):
 
 class Canceled(Exception):
     """Somebody asked for the end of the job."""
-
-
-class Abort(Exception):
-    """The attempt cannot go on; the report says why."""
-
-    def __init__(self, report: dict[str, Any]) -> None:
-        super().__init__(report.get("message", ""))
-        self.report = report
 
 
 class Loop:
@@ -69,25 +45,37 @@ class Loop:
         work: Work,
         start: Callable[[int], DriverProcess],
         log: UserLog,
+        limit: TimeLimit,
+        memory: MemoryKills,
+        queue: Queue | None = None,
     ) -> None:
         self._manifest = manifest
         self._writer = writer
         self._limits = limits
-        self._work = work
         self._start = start
         self._log = log
-        self._pending = work.pending
-        self._front: deque[int] = deque()  # taken out and not begun
-        self._retries: deque[int] = deque()
-        self._suspects = deque(work.suspects)
-        self._tries = dict(work.tries)
-        self.failed_items = work.failed_items
+        self._files = FileKeeper(writer, log)
+        self._limit = limit
+        self._memory = memory
+        self._queue = queue or Queue(work, limit)
+        self._failures = Failures(manifest, writer, limits, self._queue, log)
+        self._failures.items = work.failed_items
+        self.at_limit: Callable[[], None] = lambda: None  # called once, shortly before the time limit
+        self._called = False
+        self._begun = work.begun
         self.completed = 0
         self._left_us = 0
         self._poll = select.epoll()
         self._watched: dict[int, Callable[[int], None]] = {}
         self._slots: list[Slot] = []
         self.ticks: list[Callable[[], None]] = []  # called after every sync
+        self.ready: list[Callable[[], None]] = []  # called when an init() has returned
+        self._queue.attach(Hooks(self.watch, self.unwatch, self._arrived, self._failures.failed))
+
+    @property
+    def failed_items(self) -> int:
+        """Of the whole group until now."""
+        return self._failures.items
 
     def watch(self, fd: int, call: Callable[[int], None]) -> None:
         """Call *call* with the epoll events whenever *fd* is readable."""
@@ -99,22 +87,29 @@ class Loop:
         if self._watched.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
-    def run(self) -> None:
-        """Score until nothing is left. On return every mini-batch of the work has a COMMIT or a final FAIL."""
+    def run(self) -> bool:
+        """Score until nothing is left, or nothing that can end before the time limit.
+
+        True if every mini-batch of the work has a COMMIT or a final FAIL, or was set aside for a round with more
+        memory.
+        """
         try:
             first = self._next()
-            if first is None:
-                return
-            self._front.appendleft(first)
+            if first is not None:
+                self._queue.put_back(first)
+            elif not self._queue.waiting:
+                return True
             for number in range(self._limits.drivers):
                 slot = Slot(number)
                 self._slots.append(slot)
                 self._begin(slot)
             while any(slot.driver is not None for slot in self._slots):
                 self._step()
+            return not self._queue.anything_left()
         finally:
             for slot in self._slots:
                 self._drop(slot)
+            self._queue.close()
             self._poll.close()
 
     def _step(self) -> None:
@@ -126,6 +121,9 @@ class Loop:
         for slot in self._slots:
             if slot.driver is not None and now >= slot.deadline:
                 self._overrun(slot)
+        if now >= self._limit.last_call and not self._called:
+            self._called = True
+            self._last_call()
         if self._writer.sync_due():
             self._writer.sync()
             for tick in self.ticks:
@@ -133,6 +131,8 @@ class Loop:
 
     def _wait_s(self) -> float:
         nearest = min((slot.deadline for slot in self._slots if slot.driver is not None), default=0.0)
+        if not self._called:
+            nearest = min(nearest, self._limit.last_call)
         return max(0.0, min(nearest - time.monotonic(), self._writer.next_sync_s(), 60.0))
 
     # -- drivers
@@ -151,12 +151,12 @@ class Loop:
             return 0
         driver.kill()
         driver.process.wait()
-        self._note_text(slot, driver.drain())
+        slot.note(self._log, driver.drain())
         for fd in (driver.reply_fd, driver.stdout_fd, driver.stderr_fd, driver.request_fd):
             self.unwatch(fd)
         status = driver.close()
         if slot.queued is not None:
-            self._front.appendleft(slot.queued)
+            self._queue.put_back(slot.queued)
         slot.end()
         return status
 
@@ -178,14 +178,33 @@ class Loop:
         elif isinstance(reply, Ready):
             slot.ready = True
             slot.init_failures = 0
+            self._writer.init_ended(slot.lived_ms())
+            for call in self.ready:
+                call()
             self._log.note(
                 f"driver {slot.number}: init() took {reply.report['init_ms']} ms on Python {reply.report['python']}"
             )
             self._feed(slot)
+        elif isinstance(reply, Files):
+            self._keep(slot, reply)
         elif isinstance(reply, Stopped):
             self._drop(slot)
 
+    def _keep(self, slot: Slot, reply: Files) -> None:
+        begin = time.monotonic()
+        try:
+            slot.files = self._files.take(reply.report)
+        except (Torn, FileNotFoundError) as error:
+            slot.torn = str(error)
+        took_s = time.monotonic() - begin
+        for other in self._slots:  # nobody's reply was read meanwhile
+            other.deadline += took_s
+
     def _done(self, slot: Slot, reply: Done) -> None:
+        if slot.torn:
+            self._failed(slot, {"kind": "files", "type": "Torn", "message": slot.torn})
+            return
+        files = slot.files
         slot.advance(self._limits.timeout_s)
         self._writer.commit(
             reply.mini_batch,
@@ -194,10 +213,13 @@ class Loop:
             failed_items=reply.failed_items,
             run_ms=self._run_ms(reply.run_us),
             then_start=slot.current,
+            files=files,
         )
-        self.completed += 1
+        self._queue.ended(reply.mini_batch)
+        self.completed = self._queue.completed = self.completed + 1
+        self._limit.took(reply.run_us / 1e6)
         if reply.failed_items:
-            self._count_failed(reply.failed_items)
+            self._failures.count(reply.failed_items)
         self._feed(slot)
 
     def _run_ms(self, run_us: int) -> int:
@@ -211,7 +233,10 @@ class Loop:
         if driver is None or not slot.ready:
             return
         while slot.queued is None and not slot.stopping:
-            mini_batch = self._next() if slot.current is None or self._may_prefetch(slot) else None
+            if slot.current is None:
+                mini_batch = self._next()
+            else:
+                mini_batch = self._next(before=1) if self._may_prefetch(slot) else None
             if mini_batch is None:
                 break
             if slot.current is None:
@@ -219,8 +244,11 @@ class Loop:
             slot.give(mini_batch, self._limits.timeout_s)
             driver.run(mini_batch, self._manifest.payload(mini_batch))
         if slot.current is None and not slot.stopping:
-            slot.stop(SHUTDOWN_S)
-            driver.stop()
+            if self._queue.waiting:
+                slot.wait()
+            else:
+                slot.stop(SHUTDOWN_S)
+                driver.stop()
         if driver.wants_to_write:
             self._flush_later(driver)
 
@@ -234,33 +262,22 @@ class Loop:
             self._watched[driver.request_fd] = flush
             self._poll.register(driver.request_fd, select.EPOLLOUT)
 
-    # -- what comes next
-
-    def _next(self) -> int | None:
-        """The next mini-batch: new ones first, failed ones again after them, suspects last and alone."""
-        if self._front:
-            return self._front.popleft()
-        for mini_batch in self._pending:
-            return mini_batch
-        if self._retries:
-            return self._retries.popleft()
-        if self._suspects and all(slot.current is None for slot in self._slots):
-            return self._suspects.popleft()
-        return None
+    def _next(self, before: int = 0) -> int | None:
+        return self._queue.next(idle=all(slot.current is None for slot in self._slots), before=before)
 
     def _may_prefetch(self, slot: Slot) -> bool:
         """Whether a second mini-batch may wait in the pipe: not beside a suspect, nor once every commit is synced.
 
         A driver that goes on while its last result is being synced would lose two mini-batches to a SIGKILL.
         """
-        return slot.current not in self._work.suspects and not self._writer.sync_each
+        return not self._queue.must_be_alone(slot.current) and not self._writer.sync_each
 
     # -- failures
 
     def _failed(self, slot: Slot, report: dict[str, Any]) -> None:
         driver = slot.driver
         assert driver is not None
-        self._note_text(slot, driver.drain())
+        slot.note(self._log, driver.drain())
         if report["kind"] == "init":
             self._drop(slot)
             self._init_failed(slot, report)
@@ -271,7 +288,10 @@ class Loop:
             assert mini_batch is not None
             report = {**report, **slot.tail(mini_batch)}
             following = slot.advance(self._limits.timeout_s)
-            self._try_failed(slot, mini_batch, report)
+            if report["type"] == "MemoryError":
+                self._failures.killed_for_memory(mini_batch, report)
+            else:
+                self._failures.failed(mini_batch, report)
             if following is not None:
                 self._writer.start(following)
             self._feed(slot)
@@ -281,14 +301,24 @@ class Loop:
         status = self._drop(slot)
         if stopping and mini_batch is None:
             return
+        if status == -signal.SIGKILL:
+            # Slurm kills the processes of a step one after the other. Were this the end, ours comes within this time,
+            # and no try is spent.
+            time.sleep(KILL_SPREAD_TOLD_S if self._writer.sync_each else KILL_SPREAD_S)
+        memory = status == -signal.SIGKILL and self._memory.one_more()
         how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        extra = " (out of memory?)" if status == -9 else ""
-        report = {"kind": "crash", "type": "ProcessDied", "message": f"the scoring process died: {how}{extra}"}
+        how = "it was killed for memory" if memory else how
+        report = {"kind": "crash", "type": "OutOfMemory" if memory else "ProcessDied"}
         if not ready:
-            self._init_failed(slot, {**report, "message": f"the scoring process died during init(): {how}{extra}"})
+            message = f"the scoring process died during init(): {how}"
+            self._init_failed(slot, {**report, "message": message, "memory": memory})
             return
         if mini_batch is not None:
-            self._try_failed(slot, mini_batch, report)
+            report |= {**slot.tail(mini_batch), "message": f"the scoring process died: {how}"}
+            if memory:
+                self._failures.killed_for_memory(mini_batch, report)
+            else:
+                self._failures.failed(mini_batch, report)
         self._begin_again(slot)
 
     def _overrun(self, slot: Slot) -> None:
@@ -305,51 +335,53 @@ class Loop:
         elif mini_batch is not None:
             limit = self._limits.timeout_s
             message = f"run() did not return in {limit:g} s (retry_settings.timeout), so its process was killed"
-            self._try_failed(slot, mini_batch, {"kind": "timeout", "type": "Timeout", "message": message})
+            report = {"kind": "timeout", "type": "Timeout", "message": message}
+            self._failures.failed(mini_batch, {**slot.tail(mini_batch), **report})
             self._begin_again(slot)
+
+    def _last_call(self) -> None:
+        """The time limit is near: what had nearly all of an attempt's time, or was cut off before, is given up."""
+        limit = self._limit
+        within = f"within the array task's time limit of {limit.end - limit.began:.0f} s. {self._limits.longer}"
+        running = [slot for slot in self._slots if slot.driver is not None and not slot.stopping]
+        if running and not any(slot.ready for slot in running) and limit.had_most_of_it(running[0].begun_at):
+            raise Abort({"kind": "time-limit", "type": "TimeLimit", "message": f"init() did not return {within}"})
+        for slot in running:
+            mini_batch = slot.current
+            if mini_batch is None or not (limit.had_most_of_it(slot.given_at) or limit.too_often(mini_batch)):
+                continue
+            message = f"mini-batch {mini_batch} did not end {within}"
+            report = {"kind": "time-limit", "type": "TimeLimit", "message": message}
+            if not (self.completed or self._begun):
+                raise Abort(report)
+            self._drop(slot)
+            self._failures.failed(mini_batch, {**slot.tail(mini_batch), **report})
+        self.at_limit()
 
     def _begin_again(self, slot: Slot) -> None:
         first = self._next()
         if first is not None:
-            self._front.appendleft(first)
+            self._queue.put_back(first)
+        if first is not None or self._queue.waiting:
             self._begin(slot)
 
     def _init_failed(self, slot: Slot, report: dict[str, Any]) -> None:
         report = {**report, "kind": "init", **slot.tail(None)}
+        report["memory"] = bool(report.get("memory")) or report["type"] == "MemoryError"
         report.pop("mini_batch", None)  # the driver's mark for what is outside of any
         self._log.failure(None, report)
+        self._writer.init_ended(slot.lived_ms(), failed=True)
         slot.init_failures += 1
         if slot.init_failures < INIT_TRIES:
             self._begin_again(slot)
         elif not any(other.driver is not None for other in self._slots) and self._next() is not None:
             raise Abort(report)
 
-    def _try_failed(self, slot: Slot, mini_batch: int, report: dict[str, Any]) -> None:
-        tries = self._tries.get(mini_batch, 0) + 1
-        self._tries[mini_batch] = tries
-        final = tries >= self._limits.max_tries
-        items = self._manifest.item_count(mini_batch)
-        report = {
-            **slot.tail(mini_batch),
-            **report,
-            "mini_batch": mini_batch,
-            "try": tries,
-            "of": self._limits.max_tries,
-        }
-        report["items"] = self._manifest.paths(mini_batch)[:5]
-        self._log.failure(mini_batch, report)
-        self._writer.fail(mini_batch, report, final=final, failed_items=items if final else 0)
-        if final:
-            self._count_failed(items)
-        else:
-            self._retries.append(mini_batch)
+    # -- items that are fetched
 
-    def _count_failed(self, items: int) -> None:
-        self.failed_items += items
-        limit = self._limits.max_failed_items
-        if 0 <= limit < self.failed_items:
-            message = f"The number of failed items is {self.failed_items}, which exceeds error threshold {limit}."
-            raise Abort({"kind": "error_threshold", "message": message})
+    def _arrived(self) -> None:
+        for slot in self._slots:
+            self._feed(slot)
 
     # -- printed text
 
@@ -358,19 +390,6 @@ class Loop:
         if driver is None:
             return
         texts, more = driver.text(fd)
-        self._note_text(slot, texts)
+        slot.note(self._log, texts)
         if not more:
             self.unwatch(fd)
-
-    def _note_text(self, slot: Slot, texts: list[Text]) -> None:
-        for text in texts:
-            owner = slot.owner(text.mini_batch)
-            outside = "shutdown" if slot.stopping else "init"
-            self._log.text(outside if owner is None else f"mb {owner}", text.error, text.data)
-            slot.remember(owner, text.error, text.data)
-
-
-def give_up(writer: AttemptWriter, report: dict[str, Any]) -> None:
-    """Record why the attempt stops, durably."""
-    writer.note(Kind.ABORT, report)
-    writer.sync()

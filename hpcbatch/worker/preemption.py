@@ -6,10 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable
 from types import FrameType
 
+from hpcbatch.jobdir.attempt import AttemptWriter
+from hpcbatch.records.ledger import FLAG_TIME_LIMIT, Kind
 from hpcbatch.worker.environment import SlurmTask
+from hpcbatch.worker.log import UserLog
 
 
 class Signals:
@@ -34,24 +36,49 @@ def _wake(number: int, frame: FrameType | None) -> None:
     """The wakeup pipe has the signal's number already."""
 
 
-def requeue(task: SlurmTask) -> Callable[[], None]:
-    """A call that asks Slurm once, without waiting, to queue this array task again.
+class Release:
+    """Says in the ledger, once, that this attempt will be cut off, and asks Slurm to queue the array task again."""
 
-    `requeue incomplete` leaves a cancelled task cancelled (scontrol(1)); plain `requeue` would bring it back to life.
-    """
-    asked: list[subprocess.Popen[bytes]] = []
+    def __init__(self, writer: AttemptWriter, task: SlurmTask, log: UserLog) -> None:
+        self._writer = writer
+        self._task = task
+        self._log = log
+        self._asked: subprocess.Popen[bytes] | None = None
+        self.said = False
 
-    def ask() -> None:
-        if asked or not task.requeue_id:
+    def preempted(self) -> None:
+        """Somebody wants the node. A SIGTERM that follows our own request says nothing new."""
+        if not self.said:
+            self._say(0, "told to make room: what is finished is safe; working on until the end")
+            self._ask()
+
+    def time_is_up(self, *, requeue: bool) -> None:
+        """The time limit is near; with *requeue* what is left goes on in a new array task of the same name."""
+        if not self.said:
+            what = "what is left goes on in the next attempt" if requeue else "what is left is for the next round"
+            self._say(FLAG_TIME_LIMIT, f"the time limit is near: what is finished is safe; {what}")
+        if requeue:
+            self._ask()
+
+    def wait(self) -> None:
+        """Until Slurm has the request: one that comes after this process has ended is refused."""
+        if self._asked is not None:
+            self._asked.wait()
+
+    def _say(self, flags: int, text: str) -> None:
+        self.said = True
+        self._writer.note(Kind.RELEASE, flags=flags)
+        self._writer.sync()
+        self._writer.sync_each = True
+        self._log.note(text)
+
+    def _ask(self) -> None:
+        """`requeue incomplete` leaves a cancelled task cancelled (scontrol(1)); plain `requeue` would bring it back to
+        life.
+        """
+        if self._asked is not None or not self._task.requeue_id:
             return
         with contextlib.suppress(OSError):
-            asked.append(
-                subprocess.Popen(
-                    ["timeout", "5", "scontrol", "requeue", "incomplete", task.requeue_id],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-
-    return ask
+            quiet = subprocess.DEVNULL
+            command = ["timeout", "5", "scontrol", "requeue", "incomplete", self._task.requeue_id]
+            self._asked = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)

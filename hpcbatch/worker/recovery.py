@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hpcbatch.jobdir.ledgers import AttemptFiles, Payloads
-from hpcbatch.records.ledger import FLAG_FINAL, Kind, Record
+from hpcbatch.records.ledger import FLAG_FINAL, FLAG_MEMORY, FLAG_TIME_LIMIT, OF_INIT, Kind, Record
 
 MAX_CRASHED_STARTS = 3
 MAX_BARREN_ATTEMPTS = 20
@@ -19,9 +19,14 @@ class GroupState:
     """The state of one group: what is finished, and what was tried in vain."""
 
     done: set[int] = field(default_factory=set)  # has a COMMIT or a final FAIL
-    failed_items: int = 0  # of `done`
+    failed_items: int = 0  # of `done`, by the rule of the merge: a COMMIT beats a FAIL, then the first one counts
+    given_up: dict[int, int] = field(default_factory=dict)  # of `done`, by a FAIL alone: its failed items
     tries: Counter[int] = field(default_factory=Counter)  # failed tries of what is not done
     crashed_starts: Counter[int] = field(default_factory=Counter)  # started by a worker that died without a word
+    memory_kills: Counter[int] = field(default_factory=Counter)  # tries that were killed for memory
+    cut_short: Counter[int] = field(default_factory=Counter)  # running when an attempt reached its time limit
+    time_limits: int = 0  # attempts that reached it
+    longest_run_ms: int = 0  # of a mini-batch that was finished
     last_epoch: int = 0
     barren: int = 0  # the latest attempts in a row that finished nothing, those not counted that were told to make room
 
@@ -43,26 +48,52 @@ def read_group(attempts: Iterable[AttemptFiles], job: bytes) -> GroupState:
 def _read_attempt(state: GroupState, records: list[Record], payloads: Payloads) -> None:
     synced = max((r.seq for r in records if r.kind == Kind.SYNC), default=-1)
     started: set[int] = set()
-    excused = finished = released = False
+    waiting: dict[int, bool] = {}  # whether the files are there that the next COMMIT of a mini-batch goes with
+    excused = finished = released = at_limit = False
     for record in records:
         if record.kind == Kind.START:
             started.add(record.mini_batch)
-        elif record.kind in (Kind.COMMIT, Kind.FAIL):
+        elif record.kind == Kind.FILES:
+            waiting[record.mini_batch] = record.seq < synced or payloads.intact(record)
+        elif record.kind == Kind.COMMIT:
             finished = True
             started.discard(record.mini_batch)
-            if record.kind == Kind.FAIL and not record.flags & FLAG_FINAL:
-                state.tries[record.mini_batch] += 1
-            elif record.kind == Kind.FAIL or record.seq < synced or payloads.read(record) is not None:
-                _finish(state, record.mini_batch, record.failed_items)
+            files = waiting.pop(record.mini_batch, True) and waiting.get(OF_INIT, True)
+            if files and (record.seq < synced or payloads.read(record) is not None):
+                _commit(state, record)
+        elif record.kind == Kind.FAIL:
+            finished = True
+            started.discard(record.mini_batch)
+            _fail(state, record)
         elif record.kind in (Kind.RELEASE, Kind.FENCED, Kind.END, Kind.ABORT):
             excused = True
             released |= record.kind == Kind.RELEASE
+            at_limit |= record.kind == Kind.RELEASE and bool(record.flags & FLAG_TIME_LIMIT)
     state.barren = 0 if finished else state.barren + (not released)
+    if at_limit:
+        state.time_limits += 1
+        state.cut_short.update(started)
     if not excused:
         state.crashed_starts.update(started)
 
 
-def _finish(state: GroupState, mini_batch: int, failed_items: int) -> None:
-    if mini_batch not in state.done:
-        state.done.add(mini_batch)
-        state.failed_items += failed_items
+def _commit(state: GroupState, record: Record) -> None:
+    state.longest_run_ms = max(state.longest_run_ms, record.run_ms)
+    if record.mini_batch in state.given_up:
+        state.failed_items -= state.given_up.pop(record.mini_batch)
+    elif record.mini_batch in state.done:
+        return
+    state.done.add(record.mini_batch)
+    state.failed_items += record.failed_items
+
+
+def _fail(state: GroupState, record: Record) -> None:
+    if record.flags & FLAG_FINAL:
+        if record.mini_batch not in state.done:
+            state.done.add(record.mini_batch)
+            state.given_up[record.mini_batch] = record.failed_items
+            state.failed_items += record.failed_items
+    elif record.flags & FLAG_MEMORY:
+        state.memory_kills[record.mini_batch] += 1
+    else:
+        state.tries[record.mini_batch] += 1

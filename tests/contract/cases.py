@@ -66,6 +66,12 @@ def returning(expression: str) -> str:
     )
 
 
+BOTH_KILLED = (
+    "worker = os.getppid(); os.fork() or (os.setsid(), time.sleep(0.3), os.kill(worker, 9), os._exit(0)); "
+    "os.kill(os.getpid(), 9)"
+)
+
+
 def sabotaged(action: str, *, only_once: bool) -> str:
     """A script that does something terrible instead of scoring file 00003, the first time or always."""
     condition = 'once("sabotage")' if only_once else "True"
@@ -261,29 +267,13 @@ TOLERATED = [
         failed_items=1,
         failures=["did not return in 1 s"],
     ),
-    Case(
-        "SIGKILL to itself",
-        sabotaged("os.kill(os.getpid(), signal.SIGKILL)", only_once=True),
-        echoed(6),
-        settings=ONE_RETRY,
-        calls=7,
-        log=["killed by signal 9"],
-    ),
-    Case(
-        "a segmentation fault",
-        sabotaged("import ctypes; ctypes.string_at(0)", only_once=True),
-        echoed(6),
-        settings=ONE_RETRY,
-        calls=7,
-        log=["killed by signal 11"],
-    ),
-    Case(
-        "os._exit",
-        sabotaged("os._exit(0)", only_once=True),
-        echoed(6),
-        settings=ONE_RETRY,
-        calls=7,
-        log=["exit status 0"],
+    *(
+        Case(name, sabotaged(how, only_once=True), echoed(6), settings=ONE_RETRY, calls=7, log=[words])
+        for name, how, words in (
+            ("SIGKILL to itself", "os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
+            ("a segmentation fault", "import ctypes; ctypes.string_at(0)", "killed by signal 11"),
+            ("os._exit", "os._exit(0)", "exit status 0"),
+        )
     ),
     Case(
         "a stray binary among texts",
@@ -307,6 +297,12 @@ TOLERATED = [
     Case(
         "the worker dies once",
         sabotaged("os.kill(os.getppid(), 9); time.sleep(60)", only_once=True),
+        echoed(6),
+        settings=ONE_EACH,
+    ),
+    Case(
+        "both are killed, the scoring process first, as Slurm ends a step",
+        sabotaged(BOTH_KILLED, only_once=True),
         echoed(6),
         settings=ONE_EACH,
     ),
@@ -377,17 +373,16 @@ REFUSED = [
     ),
 ]
 
+POISONED = """
+def run(mini_batch):
+    if names(mini_batch)[0] in ("00001.txt", "00003.txt"):
+        os.kill(os.getppid(), 9)
+        time.sleep(60)
+    return names(mini_batch)
+"""
 POISON = Case(
     "the worker dies of two mini-batches every time",
-    script(
-        """
-        def run(mini_batch):
-            if names(mini_batch)[0] in ("00001.txt", "00003.txt"):
-                os.kill(os.getppid(), 9)
-                time.sleep(60)
-            return names(mini_batch)
-        """
-    ),
+    script(POISONED),
     without(1, 3),
     settings=ONE_EACH,
     failed_items=2,

@@ -46,7 +46,7 @@ def test_no_file_is_opened_looked_up_or_renamed_for_a_mini_batch(
     monkeypatch.setattr(invoking, "submit", lambda job, round_number: None)
     few, many = (_metadata_calls(site, tmp_path, count) for count in (200, 2000))
     assert sum(few.values()) > 100, "nothing was counted"
-    assert sum((many - few).values()) <= 20, many - few
+    assert sum(many.values()) - sum(few.values()) <= 20, many - few  # some names are made of chance
 
 
 def _metadata_calls(site: Site, tmp_path: Path, mini_batches: int) -> Counter[str]:

@@ -40,8 +40,8 @@ def mentions(text: str) -> list[str]:
 
 
 def stamps(path: Path, word: str) -> list[float]:
-    """The times that a job wrote behind a word."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    """The times that a job wrote behind a word; a line without its end is still being written."""
+    lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
     return [float(line.split()[1]) for line in lines if line.startswith(word + " ")]
 
 
@@ -57,7 +57,7 @@ def test_an_array_runs_on_all_four_nodes_and_sacct_tells(
     def accounted() -> bool:
         return devcluster.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "State").split() == ["COMPLETED"] * 4
 
-    eventually(accounted, 5)
+    eventually(accounted, 60)
 
 
 LOW = """
@@ -81,7 +81,7 @@ def test_a_preempted_job_hears_of_it_and_runs_again(
     eventually(lambda: stamps(log, "alive"))
     asked = time.time()
     high = cluster.submit("--partition=normal", *node, wrap="true")
-    eventually(lambda: len(stamps(log, "start")) == 2, 18)
+    eventually(lambda: len(stamps(log, "start")) == 2, 60)
     assert cluster.run("squeue", "-h", "-j", low, "-O", "RestartCnt,State").split() == ["1", "RUNNING"]
     again = stamps(log, "start")[1]
     heard = min(stamps(log, "term"))
@@ -89,7 +89,7 @@ def test_a_preempted_job_hears_of_it_and_runs_again(
     print(
         f"grace {grace}: heard after {heard - asked:.1f} s, lived {lived - heard:.1f} s, again at {again - asked:.1f} s"
     )
-    assert heard - asked < 3
+    assert heard - asked < 20, "not only when its node was needed by force"
     assert lived - heard >= grace
     cluster.run("scancel", low, high)
 
@@ -178,7 +178,9 @@ def test_a_folder_too_long_for_sockets_and_options_of_slurm_conf(more_devcluster
 
 
 def test_a_daemon_that_cannot_start_is_explained_and_takes_the_others_along(more_devclusters: More) -> None:
-    with pytest.raises(pytest.fail.Exception, match=r"slurmctld ended while it started(.|\n)*no-such-plugin"):
+    with pytest.raises(
+        pytest.fail.Exception, match=r"slurmctld (ended while it started|is not ready)(.|\n)*no-such-plugin"
+    ):
         more_devclusters(
             "--nodes", "1", "--no-accounting", "--set", "SelectType=select/no-such-plugin", inside="marked-4711"
         )

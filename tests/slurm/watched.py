@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcbatch.errors import SchedulerError
 from hpcbatch.jobdir.coverage import read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import AttemptFiles, all_attempts
@@ -69,7 +70,7 @@ def own_cluster(*options: str) -> Iterator[DevCluster]:
 @contextmanager
 def own_site() -> Iterator[Site]:
     """A workspace in a short path of its own."""
-    with tempfile.TemporaryDirectory(prefix="hpcbatch-site-") as folder:
+    with tempfile.TemporaryDirectory(prefix="hpcbatch-site-", ignore_cleanup_errors=True) as folder:
         yield Site(Path(folder), "spot").set_up(*COMPUTES)
 
 
@@ -113,7 +114,9 @@ class Watched:
         return read_coverage(self.job).done
 
     def half_done(self) -> bool:
-        return self.done() >= self.count // 2
+        """Also, every group is at work: one that has not begun would hear of nothing."""
+        begun = {attempt.group for attempt, _ in self.records(Kind.COMMIT)}
+        return self.done() >= self.count // 2 and len(begun) == self.job.record.groups
 
     def verdict(self) -> Mapping[str, Any]:
         return self.job.verdict() or {}
@@ -140,20 +143,16 @@ class Watched:
 
     def do_as_told(self) -> None:
         """What a person does who reads `job show` and types what it says."""
-        word, detail = self.status()
-        _, remedy, command = detail.partition("Let it run: ")
-        if remedy and word != "Running":
-            with suppress(AssertionError):  # it was let go just now
-                self.cluster.run(*command.split())
-        elif word in ("NotResponding", "NotStarted"):
-            self.resume()
+        if f"hpcbatch job resume --name {self.name}" in self.status()[1]:
+            with suppress(SchedulerError):  # it was let go just now
+                self.resume()
 
     def status(self) -> tuple[str, str]:
         with speaking_to(self.cluster):
             shown = jobs.show_job(self.site.ws, self.name)
         return shown["status"], shown["detail"]
 
-    def wait(self, timeout_s: float = 60) -> Mapping[str, Any]:
+    def wait(self, timeout_s: float = 120) -> Mapping[str, Any]:
         """Until it has a verdict; the files alone are asked."""
 
         def ended() -> bool:
@@ -188,6 +187,11 @@ class Watched:
             if record.kind in kinds
         ]
 
+    def overlap(self) -> int:
+        """How many COMMITs there are beyond one for each mini-batch."""
+        numbers = [mini_batch for _, mini_batch in self.records(Kind.COMMIT)]
+        return len(numbers) - len(set(numbers))
+
     def assert_undisturbed(self) -> None:
         """The output has the bytes of a quiet run, and no try was spent."""
         verdict = self.verdict()
@@ -206,16 +210,21 @@ class Watched:
         assert found["ended_again"] <= 1, found
         assert found["begun_again"] <= kills, found
 
+    def assert_each_ran_once(self) -> None:
+        """One COMMIT of each mini-batch, and one call."""
+        assert set(Counter(mini_batch for _, mini_batch in self.records(Kind.COMMIT)).values()) == {1}
+        assert self.tally()["calls"] == self.count
+
 
 def start(
     site: Site, cluster: DevCluster, count: int = 40, *, run_s: float = 0.2, compute: str = "spot", groups: int = 2,
-    environment: Mapping[str, str] | None = None, **more: Any,
+    environment: Mapping[str, str] | None = None, script: str = SCRIPT, **more: Any,
 ) -> Watched:  # fmt: skip
     """A job of *count* mini-batches that forgives no failed try."""
     calls = site.folder / site.fresh("calls")
     variables = {"CALLS": str(calls), "RUN_S": str(run_s)}
     deployment = site.deploy(
-        SCRIPT, compute=compute, instances=groups, mini_batch_size=1, environment_variables=variables,
+        script, compute=compute, instances=groups, mini_batch_size=1, environment_variables=variables,
         retry_settings={"max_retries": 0, "timeout": 600}, error_threshold=-1,
     )  # fmt: skip
     data = site.data(count)

@@ -190,12 +190,12 @@ def test_an_error_of_close_is_raised_and_both_files_are_closed(writer: AttemptWr
 
 
 def test_a_sync_is_due_by_bytes_by_time_or_when_told(writer: AttemptWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never while nothing waits for one; the interval follows the time that fsync takes."""
+    """While nothing waits for one, each minute as a sign of life; the interval follows the time that fsync takes."""
     now = [1000.0]
     monkeypatch.setattr(attempt_module, "SYNC_BYTES", 1000)
     writer.sync()
     assert not writer.sync_due()
-    assert writer.next_sync_s() == float("inf")
+    assert attempt_module.SYNC_MAX_S < writer.next_sync_s() <= attempt_module.HEARTBEAT_S
     writer.commit(1, b"x", rows=1, failed_items=0, run_ms=0)
     assert not writer.sync_due()
     assert 0 < writer.next_sync_s() <= attempt_module.SYNC_MAX_S
@@ -207,9 +207,13 @@ def test_a_sync_is_due_by_bytes_by_time_or_when_told(writer: AttemptWriter, monk
     writer.sync_each = True
     assert writer.sync_due()
     writer.sync_each = False
-    monkeypatch.setattr(attempt_module.time, "monotonic", lambda: now[0] + writer._synced_at)
+    monkeypatch.setattr(attempt_module.time, "monotonic", lambda: now[0])
+    now[0] += writer._synced_at
     assert writer.sync_due()
     assert writer.next_sync_s() == 0
+    writer.sync()
+    now[0] += attempt_module.HEARTBEAT_S
+    assert writer.sync_due()
 
 
 def test_the_sync_interval_keeps_fsync_at_a_twentieth(writer: AttemptWriter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,9 +96,15 @@ def test_a_second_merge_is_a_no_op(job: JobDir) -> None:
     """Nothing is written again."""
     score_all(job)
     merge_job(job)
-    before = {path: path.stat() for path in job.root.rglob("*")}
+
+    def files() -> dict[Path, tuple[int, int, int]]:
+        """Not their access times: this looks at them, too."""
+        found = {path: path.stat() for path in job.root.rglob("*")}
+        return {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
+    before = files()
     assert merge_job(job) == (EXIT_PUBLISHED, "the job has its verdict already")
-    assert {path: path.stat() for path in job.root.rglob("*")} == before
+    assert files() == before
 
 
 def test_a_merge_that_died_before_its_verdict_is_repeated_with_the_same_digest(job: JobDir) -> None:
@@ -383,3 +389,17 @@ def test_the_summary_is_json_that_others_can_read(job: JobDir) -> None:
     document = json.loads((job.paths.out / layout.SUCCESS).read_bytes())
     assert document["schema"] == "hpcbatch.summary/1"
     assert "completed" not in document
+
+
+@pytest.mark.parametrize(
+    ("created", "known"), [("2026-11-23T10:00:00Z", True), ("2999-01-01T00:00:00Z", True), ("", False)]
+)
+def test_the_verdict_tells_how_long_it_took_and_never_fails_over_it(tmp_path: Path, created: str, known: bool) -> None:
+    """A clock that was wrong when the job was made costs the number, not the output."""
+    job = seal(tmp_path / "b1", created=created)
+    score_all(job)
+    assert merge_job(job)[0] == EXIT_PUBLISHED
+    verdict = job.verdict()
+    assert verdict is not None
+    assert (verdict["elapsed_s"] is not None) == known
+    assert not known or verdict["elapsed_s"] >= 0

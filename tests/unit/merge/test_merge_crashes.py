@@ -87,6 +87,7 @@ def test_a_merge_killed_before_any_step_is_finished_by_the_next(tmp_path: Path, 
         assert merge_job(job)[0] == EXIT_PUBLISHED, step
         assert output(job).read_bytes() == expected(job), step
         assert entries(job.paths.out) == sorted([output(job).name, layout.SUCCESS]), step
+        assert not [name for name in os.listdir(job.paths.out) if job.record.uuid in name], step  # the dead one's copy
         verdict = job.verdict()
         assert verdict is not None
         assert verdict["output"]["sha256"] == hashlib.sha256(expected(job)).hexdigest(), step

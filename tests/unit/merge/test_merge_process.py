@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from hpcbatch.fs import probe
+from hpcbatch.jobdir import jobdir, layout
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.merge import entry
 from hpcbatch.merge.entry import (
@@ -29,6 +30,7 @@ from hpcbatch.merge.entry import (
     merge_job,
 )
 from hpcbatch.records.ledger import Kind
+from hpcbatch.rounds import submission
 from tests.unit.jobdir.sealed import COMPUTE, begin, expected, output, score, score_all, seal
 
 
@@ -193,6 +195,7 @@ SLURM = {
         echo "scontrol $1 $2" >> $LOG
         echo "MaxArraySize = 1001"
         """,
+    "scancel": 'echo "scancel $*" >> $LOG',
     "srun": "exit 1",
 }
 
@@ -203,6 +206,7 @@ def slurm_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder, log = tmp_path / "bin", tmp_path / "slurm.log"
     folder.mkdir()
     log.touch()
+    Path(f"{log}.queue").touch()
     for name, body in SLURM.items():
         (folder / name).write_text(f"#!/bin/sh\nLOG={log}\n{textwrap.dedent(body)}\n")
         (folder / name).chmod(0o755)
@@ -219,7 +223,7 @@ def test_on_slurm_an_incomplete_merge_submits_the_next_round_itself(
     assert run(job) == EXIT_PUBLISHED
     name = f"{job.record.slurm_name}.r1"
     calls = [line for line in slurm_log.read_text().splitlines() if not line.startswith("scontrol show")]
-    assert calls == [f"sbatch {name}.w0", f"sbatch {name}.m"]
+    assert calls == [f"sbatch {name}.w0-2", f"sbatch {name}.m"]
     assert "round 1 will run them\n-- submitted: array 101, merge 102" in capfd.readouterr().out
     assert job.verdict() is None
 
@@ -249,7 +253,7 @@ def test_an_array_that_somebody_cancelled_is_not_submitted_again(
     """One cancelled task of several is made up for; `scancel ARRAY` means what it says."""
     job = seal(tmp_path / "b3", compute=replace(COMPUTE, kind="slurm", slurm={}))
     score(job, [0, 1])
-    lines = "".join(f"echo '{job.record.slurm_name}.r0.w0|{state}'\n" for state in states)
+    lines = "".join(f"echo '{job.record.slurm_name}.r0.w0-2|7|{state}'\n" for state in states)
     squeue = tmp_path / "bin" / "squeue"
     squeue.write_text(f"#!/bin/sh\ncase \"$*\" in *'-t all'*)\n{lines};; *) cat {slurm_log}.queue;; esac\n")
     assert run(job) == (EXIT_PUBLISHED if goes_on else EXIT_FAILED)
@@ -259,14 +263,103 @@ def test_an_array_that_somebody_cancelled_is_not_submitted_again(
     assert job.verdict() is None
 
 
-@pytest.mark.xfail(strict=True, reason="a merge that comes too early plans a round of what is still being run")
-def test_a_merge_that_runs_while_tasks_of_its_round_are_alive_plans_nothing(tmp_path: Path, slurm_log: Path) -> None:
-    """Its dependency was on an id that Slurm had lost, or was met between a preemption and the requeue."""
+@pytest.fixture
+def slurm_job(tmp_path: Path, slurm_log: Path) -> JobDir:
+    """A job on Slurm of which two mini-batches are done; sbatch writes down what it was told."""
     job = seal(tmp_path / "b4", compute=replace(COMPUTE, kind="slurm", slurm={}))
     score(job, [0, 1])
-    name = f"{job.record.slurm_name}.r0.w0"
-    squeue = tmp_path / "bin" / "squeue"
-    line = f"7_0|7|{name}|RUNNING|None|n1|0:09"
-    squeue.write_text(f"#!/bin/sh\ncase \"$*\" in *'-t all'*) echo '{name}|RUNNING';; *) echo '{line}';; esac\n")
-    run(job)
-    assert job.rounds() == [0]
+    return job
+
+
+def refusing_sbatch(tmp_path: Path, text: str, *, before: int = 0) -> None:
+    """From now on sbatch refuses; the first *before* calls are as they were."""
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.rename(tmp_path / "bin" / "willing")
+    script = f'[ "$(grep -c sbatch {tmp_path}/slurm.log)" -lt {before} ] && exec {tmp_path}/bin/willing "$@"\n'
+    sbatch.write_text(f"#!/bin/sh\n{script}echo 'sbatch: error: {text}' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+
+
+def test_a_merge_that_runs_while_tasks_of_its_round_are_alive_plans_nothing(
+    slurm_job: JobDir, tmp_path: Path, slurm_log: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its dependency was on an id that Slurm had lost, or was met between a preemption and the requeue. Another merge
+    waits for what is alive.
+    """
+    name = f"{slurm_job.record.slurm_name}.r0"
+    line = f"7_0|7|{name}.w0-2|RUNNING|None|n1|0:09"
+    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\ncase \"$*\" in *'-t all'*) ;; *) echo '{line}';; esac\n")
+    assert run(slurm_job) == EXIT_PUBLISHED
+    assert slurm_job.rounds() == [0]
+    assert slurm_log.read_text() == f"sbatch {name}.m1\n"
+    assert "--dependency=afterany:7" in next(slurm_job.paths.slurm.glob("*.sh")).read_text()
+    assert "array 7 is still at work" in capfd.readouterr().out
+    assert main([str(slurm_job.root), slurm_job.sha256, "0", "0"]) == EXIT_PUBLISHED
+    assert slurm_log.read_text() == f"sbatch {name}.m1\n", "a second merge that is too early finds the first one's note"
+
+
+def test_where_slurm_does_not_say_whether_tasks_are_alive_the_next_round_is_planned(
+    slurm_job: JobDir, tmp_path: Path
+) -> None:
+    """A round too many is the smaller harm. Neither does it say then who cancelled what."""
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    assert run(slurm_job) == EXIT_PUBLISHED
+    assert slurm_job.rounds() == [0, 1]
+
+
+def test_what_a_submit_limit_held_back_is_submitted_by_the_merge_in_the_same_round(
+    slurm_job: JobDir, slurm_log: Path
+) -> None:
+    """With the next merge behind it."""
+    note = {"slurm_job_id": "7", "name": "x", "groups": 1}
+    jobdir.publish_document(slurm_job.paths.round(0) / layout.array_name(0), note)
+    jobdir.publish_document(slurm_job.paths.round(0) / layout.INTENT, {})
+    assert main([str(slurm_job.root), slurm_job.sha256, "0", "0"]) == EXIT_PUBLISHED
+    name = f"{slurm_job.record.slurm_name}.r0"
+    calls = [line for line in slurm_log.read_text().splitlines() if line.startswith("sbatch")]
+    assert calls == [f"sbatch {name}.w1-2", f"sbatch {name}.m1"]
+    assert slurm_job.rounds() == [0]
+
+
+def test_a_merge_that_may_not_submit_says_so_and_what_to_type(
+    slurm_job: JobDir, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Compute nodes of some sites have no sbatch, or one that refuses; the plan of the next round stays."""
+    refusing_sbatch(tmp_path, "Batch job submission failed: Access/permission denied")
+    assert run(slurm_job) == EXIT_INCOMPLETE
+    said = capfd.readouterr().out
+    assert "this node could not submit the rest" in said
+    assert f"hpcbatch job resume --name {slurm_job.record.name}" in said
+    assert slurm_job.rounds() == [0, 1]
+    reason = slurm_job.document(slurm_job.paths.round(1) / layout.REFUSED) or {}
+    assert "Access/permission denied" in reason["message"]
+
+
+LIMIT = "QOSMaxSubmitJobPerUserLimit"
+
+
+@pytest.mark.parametrize("room", [0, 1], ids=["for nothing", "for one array task and no merge"])
+def test_a_merge_that_a_submit_limit_refuses_is_queued_again(
+    slurm_job: JobDir, tmp_path: Path, slurm_log: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """It keeps its place in the queue and needs no node meanwhile."""
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.setattr(submission, "ROOM_S", 0.1)
+    refusing_sbatch(tmp_path, LIMIT, before=room)
+    assert run(slurm_job) == EXIT_PUBLISHED
+    assert "scontrol requeue incomplete" in slurm_log.read_text()
+    assert ("scancel --quiet 101_1" in slurm_log.read_text()) is bool(room), "one array task would have made room"
+    assert not (slurm_job.paths.round(1) / layout.REFUSED).exists()
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_merge_that_cannot_be_queued_again_either_leaves_it_to_job_resume(
+    slurm_job: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], room: int
+) -> None:
+    """Slurm refused the requeue, too."""
+    monkeypatch.setattr(submission, "ROOM_S", 0.1)
+    refusing_sbatch(tmp_path, LIMIT, before=room)
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$1" = requeue ] && exit 1\necho "MaxArraySize = 1001"\n')
+    assert run(slurm_job) == (EXIT_PUBLISHED if room else EXIT_INCOMPLETE)
+    assert ("job resume" if not room else "merge none, because of a submit limit") in capfd.readouterr().out

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
-import threading
 import zlib
 from array import array
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hpcbatch.errors import FilesystemError
-from hpcbatch.fs.publish import is_temp
+from hpcbatch.fs.publish import is_temp, temp_name
 from hpcbatch.merge import write
-from hpcbatch.merge.write import BLOCK_BYTES, DamagedPayload, write_output
+from hpcbatch.merge.payloads import BLOCK_BYTES, DamagedPayload
+from hpcbatch.merge.write import Written, copy_checked
 from hpcbatch.records.merge_plan import NO_SEGMENT, MergePlan, pack_merge_plan, parse_merge_plan
 from tests.unit.jobdir.sealed import flip
 
 Piece = tuple[str, bytes] | None  # the segment that holds a payload; None: the mini-batch has no rows
+OWNER = "0123456789abcdef0123456789abcdef"
+NO_KERNEL_COPY = [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM]
+
+
+def write_output(root: Path, plan: MergePlan, target: Path) -> Written:
+    return write.write_output(target, partial(copy_checked, root, plan), owner=OWNER)
 
 
 def lay_out(root: Path, pieces: list[Piece]) -> MergePlan:
@@ -60,6 +68,9 @@ SHAPES: dict[str, list[Piece]] = {
     "failures in between": [None if n % 3 else ("a", b"%d\n" % n) for n in range(99)],
     "larger than a block": [("a", b"s" * 10), ("a", b"L" * (BLOCK_BYTES + 5)), ("a", b"t" * 10), ("b", b"u")],
     "many blocks": [("a", bytes([n]) * (BLOCK_BYTES // 3)) for n in range(10)],
+    "one block to the byte": [("a", b"x" * (BLOCK_BYTES - 1)), ("b", b"y"), None],
+    "several blocks, some small": [("abc"[n % 3], b"%03d" % n * (BLOCK_BYTES // (n % 5 * 27 + 3))) for n in range(30)],
+    "more segments than stay open": [(f"s{n % 40:02d}", b"%d\n" % n) for n in range(130)],
 }
 
 
@@ -72,6 +83,57 @@ def test_the_output_is_the_payloads_in_input_order(tmp_path: Path, target: Path,
     assert (written.sha256, written.size_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
     assert target.stat().st_mode & 0o777 == 0o600
     assert os.listdir(target.parent) == [target.name]
+
+
+@pytest.mark.parametrize("number", NO_KERNEL_COPY)
+def test_where_the_kernel_does_not_copy_between_two_files_memory_does(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Another filesystem, an old one, a container that forbids it: the same bytes, and the kernel is asked once."""
+    asked = []
+
+    def refuse(*arguments: int) -> int:
+        asked.append(arguments)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    pieces = SHAPES["several blocks, some small"]
+    write_output(tmp_path, lay_out(tmp_path, pieces), target)
+    assert target.read_bytes() == joined(pieces)
+    assert len(asked) == 1
+
+
+def test_a_kernel_that_copies_a_little_or_nothing_at_a_time_loses_nothing(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some filesystems answer 0 for bytes that are there; reading them tells the truth."""
+    real, answers = os.copy_file_range, iter([10, 0, 1 << 30] * 1000)
+
+    def copy(source: int, out: int, count: int, offset: int) -> int:
+        allowed = min(count, next(answers))
+        return real(source, out, allowed, offset) if allowed else 0
+
+    monkeypatch.setattr(os, "copy_file_range", copy)
+    pieces = SHAPES["several blocks, some small"]
+    write_output(tmp_path, lay_out(tmp_path, pieces), target)
+    assert target.read_bytes() == joined(pieces)
+
+
+def test_many_small_payloads_cost_the_kernel_one_call_for_each_block(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neighbours are joined; those that lie apart are gathered in memory and written at once."""
+    calls = []
+    for name in ("copy_file_range", "write", "preadv"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, real=real, name=name: calls.append(name) or real(*a))
+    neighbours: list[Piece] = [("a", b"%09d\n" % n) for n in range(1000)]
+    write_output(tmp_path, lay_out(tmp_path, neighbours), target)
+    assert calls == ["copy_file_range", "preadv"] or calls == ["write", "preadv"]
+    calls.clear()
+    target.unlink()
+    write_output(tmp_path, lay_out(tmp_path, [("ab"[n % 2], b"%09d\n" % n) for n in range(1000)]), target)
+    assert calls == ["write", "preadv"]
 
 
 def test_a_long_output_is_handed_to_the_disk_as_it_grows(
@@ -102,8 +164,8 @@ def test_no_bit_of_a_segment_can_turn_over_unnoticed(tmp_path: Path, target: Pat
         name = dice.choice("ab")
         at, bit = dice.randrange((tmp_path / name).stat().st_size), dice.randrange(8)
         flip(tmp_path / name, at, bit)
-        with pytest.raises(DamagedPayload) as caught:
-            _ = write_output(tmp_path, plan, target) if number % 10 == 0 else list(write._blocks(tmp_path, plan))
+        with pytest.raises(DamagedPayload) as caught, open(tmp_path / "copy", "w+b") as file:
+            _ = write_output(tmp_path, plan, target) if number % 10 else copy_checked(tmp_path, plan, file.fileno())
         entry = next(e for e in plan if plan.files[e[0]] == name and e[2] <= at < e[2] + e[3])
         assert (caught.value.segment, caught.value.offset) == (name, entry[2]), seed
         flip(tmp_path / name, at, bit)
@@ -143,26 +205,104 @@ def test_damage_in_the_middle_of_a_long_copy_ends_it(tmp_path: Path, target: Pat
     assert os.listdir(target.parent) == []
 
 
-def test_an_error_of_the_disk_ends_a_long_copy(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reader is far ahead when the disk is full; nothing is published, nothing hangs."""
-    plan = lay_out(tmp_path, [("a", bytes([n]) * BLOCK_BYTES) for n in range(9)])
-    real, reads, far_ahead = os.pread, [], threading.Event()
+@pytest.mark.parametrize("call", ["copy_file_range", "preadv", "fsync"])
+def test_an_error_of_the_disk_ends_a_long_copy(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Whichever thread hears of it: nothing is published, nothing hangs, the error names the output."""
+    pieces: list[Piece] = [("a", bytes([n]) * BLOCK_BYTES) for n in range(9)]
+    monkeypatch.setattr(write, "_AHEAD_BLOCKS", 2)
 
-    def read(fd: int, count: int, offset: int) -> bytes:
-        reads.append(offset)
-        if len(reads) == 5:  # the first block is being written, and three more wait for it
-            far_ahead.set()
-        return real(fd, count, offset)
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def full(fd: int, data: bytes) -> int:
-        assert far_ahead.wait(60)
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "pread", read)
-    monkeypatch.setattr(os, "write", full)
-    with pytest.raises(FilesystemError, match="No space left"):
+    plan = lay_out(tmp_path, pieces)
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(FilesystemError, match=r"predictions\.csv.*No space left"):
         write_output(tmp_path, plan, target)
     assert os.listdir(target.parent) == []
+
+
+def test_a_copy_that_does_not_read_back_is_not_the_fault_of_its_segment(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another result would not help; the filesystem lost or changed what was written."""
+    plan = lay_out(tmp_path, [("a", b"0123456789")])
+    real = os.preadv
+
+    def read(fd: int, buffers: list[memoryview], offset: int) -> int:
+        count = real(fd, buffers, offset)
+        buffers[0][3] ^= 1
+        return count
+
+    monkeypatch.setattr(os, "preadv", read)
+    with pytest.raises(FilesystemError, match=r"does not read back(.|\n)*hpcbatch job resume"):
+        write_output(tmp_path, plan, target)
+    monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: 0)
+    with pytest.raises(FilesystemError, match="does not read back"):
+        write_output(tmp_path, plan, target)
+    assert os.listdir(target.parent) == []
+
+
+def test_a_segment_that_vanishes_before_it_is_blamed_is_damage(tmp_path: Path, target: Path) -> None:
+    """It was damaged when it was copied; that it is gone now does not make it better."""
+    plan = lay_out(tmp_path, [("a", b"0123456789")])
+    flip(tmp_path / "a", 3)
+    (tmp_path / "copy").write_bytes((tmp_path / "a").read_bytes())
+    with open(tmp_path / "copy", "rb") as copy:
+        (tmp_path / "a").unlink()
+        check = write._Check(tmp_path, plan, copy.fileno(), hashed=False)
+        with pytest.raises(DamagedPayload):
+            check._check(next(write._blocks(plan)))
+
+
+def test_what_a_killed_merge_of_the_job_left_is_removed(tmp_path: Path, target: Path) -> None:
+    """A file as large as the output; what belongs to other jobs and to nobody stays."""
+    (target.parent / temp_name(OWNER)).write_bytes(b"half")
+    others = [temp_name("f" * 32), temp_name(), "theirs"]
+    for name in others:
+        (target.parent / name).write_bytes(b"x")
+    write_output(tmp_path, lay_out(tmp_path, [("a", b"1\n")]), target)
+    assert sorted(os.listdir(target.parent)) == sorted([*others, target.name])
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_merge_whose_file_another_one_removed_begins_again(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, published: bool
+) -> None:
+    """Its twin took it for dead. It copies once more, and publishes or finds what the twin published."""
+    plan = lay_out(tmp_path, [("a", b"1\n")])
+    real, twins = os.fsync, []
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        if not twins:
+            twins.append(1)
+            for name in os.listdir(target.parent):
+                (target.parent / name).unlink()
+            if published:
+                target.write_bytes(b"1\n")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_output(tmp_path, plan, target)
+    assert target.read_bytes() == b"1\n"
+    assert os.listdir(target.parent) == [target.name]
+
+
+def test_a_merge_that_always_loses_its_file_gives_up(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's cleaning job is at work there; the error says what is wrong."""
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        for name in os.listdir(target.parent):
+            (target.parent / name).unlink()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(FilesystemError, match=r"predictions\.csv.*removed(.|\n)*hpcbatch job resume"):
+        write_output(tmp_path, lay_out(tmp_path, [("a", b"1\n")]), target)
 
 
 def test_the_same_output_published_twice_is_one(tmp_path: Path, target: Path) -> None:
@@ -199,9 +339,9 @@ def test_an_output_folder_that_is_gone_is_named(tmp_path: Path) -> None:
         write_output(tmp_path, lay_out(tmp_path, [("a", b"1\n")]), tmp_path / "absent" / "predictions.csv")
 
 
-def test_a_large_payload_is_streamed_and_never_joined_to_its_neighbours(tmp_path: Path) -> None:
-    """One read takes at most 2 GiB, and memory must not grow with the size of a payload."""
-    pieces: list[Piece] = [("a", b"s"), ("a", b"L" * BLOCK_BYTES), ("a", b"t"), ("a", b"u")]
-    runs = list(write._runs(lay_out(tmp_path, pieces)))
-    assert [len(run.parts) for run in runs] == [1, 1, 2]
-    assert all(run.length < 2 * BLOCK_BYTES for run in runs if len(run.parts) > 1)
+def test_memory_does_not_grow_with_the_size_of_a_payload(tmp_path: Path) -> None:
+    """A block is never larger than it should be; a payload that does not fit goes on in the next."""
+    pieces: list[Piece] = [("a", b"s"), ("a", b"L" * 2 * BLOCK_BYTES), ("a", b"t"), ("b", b"u")]
+    blocks = list(write._blocks(lay_out(tmp_path, pieces)))
+    assert [block.size for block in blocks] == [BLOCK_BYTES, BLOCK_BYTES, 3]
+    assert [len(block.spans) for block in blocks] == [1, 1, 2]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hpcbatch.jobdir.attempt import AttemptWriter
+from hpcbatch.jobdir.coverage import read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import AttemptFiles, attempts_in
-from hpcbatch.records.ledger import Kind
+from hpcbatch.records.ledger import FLAG_TIME_LIMIT, Kind
 from hpcbatch.worker.recovery import MAX_CRASHED_STARTS, GroupState, read_group
-from tests.unit.jobdir.sealed import begin, commit, end, flip, score, seal
+from tests.unit.jobdir.sealed import Size, begin, commit, end, flip, score, seal
 
 
 @pytest.fixture
@@ -65,6 +69,27 @@ def test_failed_items_of_a_mini_batch_count_once(job: JobDir) -> None:
         writer.fail(0, {}, final=True, failed_items=2)
         end(writer)
     assert state_of(job).failed_items == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_worker_and_merge_count_failed_items_by_one_rule(data: st.DataObject) -> None:
+    """A COMMIT beats a FAIL, then the first attempt wins, in whatever order zombies and successors wrote them."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = seal(Path(folder) / "b1", Size(items=6, groups=1))
+        for epoch in range(1, data.draw(st.integers(1, 4)) + 1):
+            writer = begin(job, epoch=epoch)
+            for number in data.draw(st.lists(st.integers(0, 2), unique=True)):
+                word, failed = data.draw(st.sampled_from(["commit", "fail", "try"])), data.draw(st.integers(0, 2))
+                if word == "commit":
+                    commit(writer, number, failed_items=failed)
+                else:
+                    writer.fail(number, {}, final=word == "fail", failed_items=failed if word == "fail" else 0)
+            killed(writer)
+        worker, merge = state_of(job), read_coverage(job)
+        assert worker.failed_items == merge.items_failed
+        assert len(worker.done) == merge.done
+        assert sorted(worker.given_up) == [n for n in range(3) if merge.states[n] == 1]
 
 
 def test_tries_are_counted_over_attempts(job: JobDir) -> None:
@@ -194,3 +219,32 @@ def test_attempts_that_were_preempted_before_they_finished_anything_are_not_barr
             writer.note(Kind.RELEASE)
         killed(writer)
     assert state_of(job).barren == 2
+
+
+def test_a_time_limit_excuses_what_it_cut_off_and_counts_it(job: JobDir) -> None:
+    """So that it can be first in line, and given up in the end; the attempt is not barren."""
+    for epoch in (1, 2):
+        writer = begin(job, epoch=epoch)
+        writer.start(0)
+        writer.note(Kind.RELEASE, flags=FLAG_TIME_LIMIT)
+        killed(writer)
+    found = state_of(job)
+    assert (found.cut_short, found.time_limits, found.crashed_starts, found.barren) == ({0: 2}, 2, {}, 0)
+
+
+def test_kills_for_memory_have_a_budget_of_their_own(job: JobDir) -> None:
+    """They are not tries; given up for memory is given up."""
+    writer = begin(job)
+    writer.fail(0, {}, final=False, failed_items=0, memory=True)
+    writer.fail(1, {}, final=True, failed_items=2, memory=True)
+    killed(writer)
+    found = state_of(job)
+    assert (found.memory_kills, found.tries, found.done, found.failed_items) == ({0: 1}, {}, {1}, 2)
+
+
+def test_the_longest_mini_batch_is_remembered(job: JobDir) -> None:
+    writer = begin(job)
+    for number, run_ms in enumerate([5, 900, 70]):
+        writer.commit(number, b"x", rows=1, failed_items=0, run_ms=run_ms)
+    killed(writer)
+    assert state_of(job).longest_run_ms == 900
