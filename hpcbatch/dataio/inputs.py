@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hpcbatch.dataio.addresses import Address
+from hpcbatch.dataio.patterns import Pattern, States, has_magic, parse_pattern, split_pattern
 from hpcbatch.errors import SpecError
 from hpcbatch.fs.publish import filesystem_error
+from hpcbatch.records.job import RemotePart
 
 
 @dataclass(frozen=True)
 class Items:
-    """The items of one input: *names* (bytes, below *root*), sorted folder by folder."""
+    """The items of one input: *names* (bytes, below *root*), sorted folder by folder. Items of another place have a
+    stamp each, by which a change is noticed.
+    """
 
     root: str
     names: list[bytes]
+    stamps: list[bytes] | None = None
+    remote: RemotePart | None = None
 
 
 def list_items(path: str, kind: str) -> Items:
-    """The items behind *path* (`uri_folder`: every file below it; `uri_file`: that one file).
+    """The items behind *path* (`uri_folder`: every file below it, or all that a pattern matches; `uri_file`: that one
+    file). A pattern is what does not exist and holds `*`, `?` or `[`.
 
     Files come in the byte order of their path's parts, nested folders included; symbolic links are followed, but a
     folder that contains itself is entered once. Raises SpecError for a missing, empty or wrong kind of path.
@@ -30,6 +39,8 @@ def list_items(path: str, kind: str) -> Items:
     try:
         mode = os.stat(full).st_mode
     except FileNotFoundError as error:
+        if has_magic(full) and kind == "uri_folder":
+            return _matched(path, os.fsencode(full))
         raise SpecError(
             f"Input {path!r} does not exist (looked at {full!r}).",
             hint="Give an existing file or folder: --input PATH [--input-type uri_folder|uri_file]",
@@ -53,6 +64,26 @@ def list_items(path: str, kind: str) -> Items:
             field="input", found=path, allowed="a folder with at least one file",
         )  # fmt: skip
     return Items(full.rstrip("/") + "/", names)
+
+
+def list_address(address: Address, kind: str, options: Mapping[str, Any]) -> Items:
+    """The items behind an address of another place; raises as `list_items`, and for a place that refuses."""
+    from hpcbatch.dataio import remote
+
+    part, names, stamps = remote.list_place(address, kind, {**address.options, **options})
+    return Items(remote.shown(part), names, stamps, part)
+
+
+def _matched(path: str, full: bytes) -> Items:
+    folder, rest = split_pattern(full)
+    names = list(_walk_matching(folder.rstrip(b"/") or b"/", parse_pattern(rest))) if os.path.isdir(folder) else []
+    if not names:
+        raise SpecError(
+            f"Input {path!r} matches no file.",
+            hint=f"Look at the folder: ls -R {os.fsdecode(folder)} (put the pattern into quotes)",
+            field="input", found=path, allowed="a pattern that matches at least one file",
+        )  # fmt: skip
+    return Items(os.fsdecode(folder), names)
 
 
 def _one_file(path: str, full: str, mode: int) -> Items:
@@ -88,6 +119,28 @@ def _walk(top: bytes) -> Iterator[bytes]:
         for name in sorted([*files, *folders], reverse=True):
             inner = folder + b"/" + name if name in folders else b""
             stack.append((prefix + name + (b"/" if inner else b""), inner, here))
+
+
+def _walk_matching(top: bytes, pattern: Pattern) -> Iterator[bytes]:
+    """As `_walk`, for the files that *pattern* matches; folders in which none can be are not read."""
+    stack: list[tuple[bytes, bytes, tuple[_Identity, ...], States]] = [(b"", top, (), pattern.start)]
+    while stack:
+        prefix, folder, above, states = stack.pop()
+        if not folder:
+            yield prefix
+            continue
+        try:
+            info = os.stat(folder)
+            here = (*above, (info.st_dev, info.st_ino))
+            folders, files = _entries(folder, here)
+        except OSError as error:
+            raise filesystem_error(error, os.fsdecode(folder)) from error
+        for name in sorted([*files, *folders], reverse=True):
+            after = pattern.step(states, name)
+            if after and name in folders:
+                stack.append((prefix + name + b"/", folder + b"/" + name, here, after))
+            elif after and pattern.accepts(after):
+                stack.append((prefix + name, b"", here, after))
 
 
 def _entries(folder: bytes, above: tuple[_Identity, ...]) -> tuple[set[bytes], list[bytes]]:

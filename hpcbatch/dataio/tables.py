@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpcbatch.errors import SpecError
+from hpcbatch.records.rows import row_format
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +27,14 @@ def read_pandas(path: Path, names: Sequence[str] | None, *, sep: str = SEPARATOR
     *options* go to pandas' reader. Raises SpecError if *names* are not as many as the columns, or without pandas.
     """
     pandas = _library("pandas", "pandas")
-    if path.suffix == ".parquet":
+    kind = row_format(path.name)
+    if kind == "parquet":
         return _renamed(pandas.read_parquet(path, **options), names)
-    if path.suffix == ".jsonl":
+    if kind == "jsonl" and options:
         return _renamed(pandas.read_json(path, lines=True, **options), names)
+    if kind == "jsonl":  # not read_json, which takes text that looks like a number, or like a date, for one
+        with open(path, encoding="utf-8") as file:
+            return _renamed(pandas.DataFrame([json.loads(line) for line in file]), names)
     options = {"header": None, **options}
     try:
         return _renamed(pandas.read_csv(path, sep=sep, **options), names)
@@ -44,9 +50,10 @@ def read_arrow(path: Path, names: Sequence[str] | None, *, sep: str = SEPARATOR,
     Raises SpecError if *names* are not as many as the columns, or without pyarrow.
     """
     pyarrow = _library("pyarrow", "arrow")
-    if path.suffix == ".parquet":
+    kind = row_format(path.name)
+    if kind == "parquet":
         table = _library("pyarrow.parquet", "arrow").read_table(path)
-    elif path.suffix == ".jsonl":
+    elif kind == "jsonl":
         table = _library("pyarrow.json", "arrow").read_json(path)
     elif path.stat().st_size == 0:
         table = pyarrow.table({name: pyarrow.array([], pyarrow.string()) for name in names or []})

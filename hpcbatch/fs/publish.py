@@ -16,9 +16,9 @@ from hpcbatch.errors import FilesystemError
 _TEMP_PREFIX = ".tmp-"
 
 
-def temp_name() -> str:
-    """A file name that no other process has and that every listing of ours skips."""
-    return _TEMP_PREFIX + secrets.token_hex(16)
+def temp_name(owner: str = "") -> str:
+    """A file name that no other process has and that every listing of ours skips; begins with *owner* after a dot."""
+    return f"{_TEMP_PREFIX}{owner and f'{owner}-'}{secrets.token_hex(16)}"
 
 
 def is_temp(name: str) -> bool:
@@ -55,17 +55,36 @@ def fsync_directory(path: Path | str) -> None:
 
 
 @contextlib.contextmanager
-def staged(folder: Path, mode: int = 0o600) -> Iterator[tuple[Path, io.FileIO]]:
-    """A private temporary file in *folder*: (its path, open for writing). Gone at the end whatever happened."""
-    path = folder / temp_name()
-    fd = create_exclusive(path, mode)
+def staged(folder: Path, mode: int = 0o600, owner: str = "") -> Iterator[tuple[Path, io.FileIO]]:
+    """A private temporary file in *folder*: (its path, open for writing and reading back). Gone at the end whatever
+    happened, but for SIGKILL: then `remove_left_over` of the same *owner* finds it.
+    """
+    path = folder / temp_name(owner)
+    # Not O_APPEND: copy_file_range(2) refuses such a file.
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
-        with open(fd, "wb", buffering=0) as file:
+        with open(fd, "w+b", buffering=0) as file:
             os.fchmod(fd, mode)  # whatever the umask
             yield path, file
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def remove_left_over(folder: Path, owner: str) -> None:
+    """Remove the temporary files in *folder* that `staged` made for *owner*, of processes that were killed.
+
+    One that is alive loses its file too: its link finds nothing to link, and it has to begin again.
+    """
+    prefix = f"{_TEMP_PREFIX}{owner}-"
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(prefix)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder / name)
 
 
 def link_once(temp: Path, path: Path) -> bool:
@@ -125,6 +144,69 @@ def publish_directory(path: Path, fill: Callable[[Path], None], mode: int = 0o70
             remove_tree(temp)
         fsync_directory(path.parent)
         return True
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """A new private file with *content*, for a folder that is being filled aside. Raises FileExistsError."""
+    fd = create_exclusive(path)
+    try:
+        write_all(fd, content)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def open_log(path: Path) -> int:
+    """Open a file for appending that others may be appending to as well: text for people only."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def write_program(path: Path, content: bytes) -> None:
+    """A new executable file of this user in a private folder. Raises FileExistsError."""
+    fd = create_exclusive(path, 0o700)
+    try:
+        write_all(fd, content)
+    finally:
+        os.close(fd)
+
+
+def symlink_once(path: Path, target: str) -> bool:
+    """Make *path* a symbolic link to *target* unless the name is taken; False if it is."""
+    with explained(path):
+        try:
+            os.symlink(target, path)
+        except FileExistsError:
+            return False
+        fsync_directory(path.parent)
+        return True
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy the files below *source* into the private folder *target*, durably."""
+    for folder, folders, names in os.walk(source):
+        inside = target / os.path.relpath(folder, source)
+        for name in folders:
+            os.mkdir(inside / name, 0o700)
+        for name in names:
+            write_durably(inside / name, Path(folder, name).read_bytes())
+
+
+def sync_tree(path: Path, at_most: int = 10_000) -> bool:
+    """Make the files below *path* durable; False, and only some are, if there are more than *at_most*."""
+    left = at_most
+    for folder, _, names in os.walk(path):
+        left -= len(names)
+        if left < 0:
+            return False
+        for name in names:
+            if stat.S_ISREG(os.lstat(f"{folder}/{name}").st_mode):
+                fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+        fsync_directory(folder)
+    return True
 
 
 def make_directory(path: Path, mode: int = 0o700) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from hpcbatch.errors import FileDamaged, SpecError
 from hpcbatch.fs.publish import (
     create_exclusive,
+    create_once,
     explained,
     fsync_directory,
     link_once,
@@ -24,6 +25,7 @@ from hpcbatch.fs.publish import (
     staged,
     write_all,
 )
+from hpcbatch.fs.scan import read_document
 from hpcbatch.ids import canonical, sha256
 from hpcbatch.registry.store import folder_mode
 
@@ -71,13 +73,16 @@ def model_folder(root: Path, digest: str) -> Path:
     return root / "registry" / "snapshots" / "models" / digest / "content"
 
 
-def put_code(root: Path, folder: Path) -> CodeSnapshot:
-    """Keep a copy of the code in *folder* (or of the one file *folder*) under *root*.
+def put_code(root: Path, folder: Path | None, includes: Sequence[Path] = ()) -> CodeSnapshot:
+    """Keep a copy of the code in *folder* (or of the one file *folder*) under *root*, with *includes* beside it.
 
     The same files give the same digest, whoever puts them in, and when. Compiled Python, `.git` and checkpoints are
-    left out. Raises SpecError for an empty folder, special files, and symbolic links that lead out of the folder.
+    left out. Each file or folder of *includes* stands at the top of the copy under its own name. Raises SpecError for
+    an empty folder, special files, symbolic links that lead out of the folder, and an include whose name is taken.
     """
-    files = _files(folder, prefix="", skip=_skip_code)
+    files = [] if folder is None else _files(folder, prefix="", skip=_skip_code)
+    for include in includes:
+        files = _with_include(files, Path(os.path.abspath(include)))
     store = root / "registry" / "snapshots" / "code"
     make_directory(store, folder_mode(store))
     with explained(store), staged(store, 0o444) as (temp, file):
@@ -91,6 +96,23 @@ def put_code(root: Path, folder: Path) -> CodeSnapshot:
         if link_once(temp, path):
             fsync_directory(store)
     return CodeSnapshot(digest, path, target.size_bytes, len(files))
+
+
+def adopt_code(root: Path, other: Path, digest: str) -> None:
+    """Keep a copy of the code *digest* that the workspace *other* has. Raises FileDamaged if it is something else."""
+    store = root / "registry" / "snapshots" / "code"
+    make_directory(store, folder_mode(store))
+    data = read_document(code_file(other, digest), 4 << 30)
+    if sha256(data) != digest:
+        raise FileDamaged(f"{code_file(other, digest)} is not the code that was registered.", hint="Register it again.")
+    create_once(code_file(root, digest), data, 0o444)
+
+
+def _with_include(files: list[_File], include: Path) -> list[_File]:
+    if any(one.name == include.name or one.name.startswith(f"{include.name}/") for one in files):
+        raise _refused(include, "would replace what the code has under that name", "names that the code does not have")
+    prefix = include.name if include.is_dir() else ""
+    return sorted([*files, *_files(include, prefix=prefix, skip=_skip_code)], key=lambda one: one.name)
 
 
 def put_model(root: Path, path: Path) -> ModelSnapshot:

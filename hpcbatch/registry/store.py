@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import Conflict, FileDamaged, FilesystemError, SpecError
+from hpcbatch.fs.owned import refuse_links_of_others
 from hpcbatch.fs.publish import create_once, explained, filesystem_error, make_directory
 from hpcbatch.fs.scan import names, read_document
 from hpcbatch.ids import canonical, sha256
@@ -126,6 +127,7 @@ class Stream:
                 found=len(content),
                 allowed=MAX_REVISION_BYTES,
             )
+        refuse_links_of_others(self.folder, levels=2)
         make_directory(self.folder, folder_mode(self.folder))
         path = self.folder / _file(number)
         if not create_once(path, content, 0o444):

@@ -10,6 +10,8 @@ Frames both ways: 4 bytes of operation, u32 length of meta, u64 length of payloa
           with NUL between them             or  FAIL  meta JSON {kind, type, message, traceback, ...}
     STOP                                    ->  (shutdown() runs) BYE_
 
+Before REDY and DONE may come FILE (meta JSON): what was left in AZUREML_BI_OUTPUT_PATH, see `output_files.py`.
+
 What the script prints goes to file descriptors 1 and 2, for a mini-batch that prints between the markers
 "\0hb:<mini-batch>\0" and "\0hb:\0", so that whoever reads them knows to which mini-batch the text belongs.
 """
@@ -35,7 +37,7 @@ HEAD = struct.Struct("<4sIQ")
 RUN = struct.Struct("<Q")
 DONE = struct.Struct("<QIIQ")
 _F_SETOWN, _F_SETSIG = 8, 10
-INIT_MARK = -1
+INIT_MARK, AFTER_MARK = -1, -2
 
 
 class WrongReturnType(TypeError):
@@ -43,11 +45,25 @@ class WrongReturnType(TypeError):
 
 
 class Written:
-    """Rows that are text already, of all the items of the mini-batch: what `mlflow_model.py` returns."""
+    """Rows of all the items of the mini-batch, as text and as a DataFrame: what `mlflow_model.py` returns."""
 
-    def __init__(self, rows: int, text: str) -> None:
+    def __init__(self, rows: int, text: Callable[[], str], table: Callable[[], Any]) -> None:
         self.rows = rows
         self.text = text
+        self.table = table
+
+
+def _beside(name: str) -> Any:
+    """The module in the file *name* beside this one: what only some jobs need."""
+    import importlib.util
+
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    found = importlib.util.spec_from_file_location("hpcbatch_" + name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 class _Marked(io.RawIOBase):
@@ -129,7 +145,7 @@ def _is_a(result: Any, module: str, name: str) -> bool:
 def rows_of(result: Any) -> tuple[int, Callable[[], str]]:
     """(number of rows, function that makes their bytes) for what run() returned, written as Azure ML writes it."""
     if isinstance(result, Written):
-        return result.rows, lambda: str(result.text)
+        return result.rows, result.text
     if isinstance(result, tuple):
         result = list(result)
     if isinstance(result, list):
@@ -144,9 +160,13 @@ def rows_of(result: Any) -> tuple[int, Callable[[], str]]:
         return len(result), lambda: "".join([" ".join(map(str, row)) + "\n" for row in result.tolist()])
     if _is_a(result, "pyarrow", "Table") or _is_a(result, "pyarrow", "RecordBatch"):
         return result.num_rows, lambda: result.to_pandas().to_csv(header=False, index=False, sep=" ")
+    if isinstance(result, dict) and len({len(one) if hasattr(one, "__len__") else -1 for one in result.values()}) == 1:
+        first = next(iter(result.values()))
+        if hasattr(first, "__len__") and not isinstance(first, (str, bytes, dict)):
+            return len(first), lambda: str(_beside("row_formats").text_of(result))
     raise WrongReturnType(
-        "run() returned {}; it must return a list, a tuple or a pandas DataFrame "
-        "(also taken: numpy array, pandas Series, pyarrow Table), one element or row per succeeded item".format(
+        "run() returned {}; it must return a list, a tuple or a pandas DataFrame (also taken: numpy array, "
+        "pandas Series, pyarrow Table, dict of columns), one element or row per succeeded item".format(
             "nothing (None)" if result is None else f"a value of type {type(result).__name__!r}"
         )
     )
@@ -212,6 +232,9 @@ class Driver:
         self.script: Script | None = None
         self.root = ""
         self.keep_rows = True
+        self.watch: Any = None
+        self.format: Any = None  # how rows are written, if not as Azure ML writes them
+        self.wrong: tuple[type[Exception], ...] = (WrongReturnType,)
         self.streams: list[tuple[_Marked, io.TextIOWrapper]] = []
 
     def take_over_output(self) -> None:
@@ -255,6 +278,7 @@ class Driver:
         if kind == "wrong-type":
             lines = [f"{error}\n"]
         self.end_output()
+        self.left(mini_batch, wanted=False)
         report = {
             "kind": kind, "mini_batch": mini_batch, "type": type(error).__name__, "message": _words(error)[:4000],
             "traceback": "".join(lines)[-20000:],
@@ -265,15 +289,22 @@ class Driver:
         """INIT: become the script's process, load it, call init()."""
         spec = json.loads(meta)
         self.root, self.keep_rows = os.fsdecode(spec["root"].encode("latin-1")), spec["output_action"] == "append_row"
+        self.watch = _beside("output_watch").Watch(_beside, *spec["output"]) if spec.get("output") else None
+        if self.keep_rows and spec.get("rows"):
+            formats = _beside("row_formats")
+            self.format, self.wrong = formats.RowFormat(*spec["rows"]), (WrongReturnType, formats.UnusableRows)
         sys.argv = [os.path.join(spec["code"], spec["script"]), *spec["argv"]]
         begin = time.perf_counter()
         self.script = Script(spec)
         try:
             self.script.init()
+            files = self.left(INIT_MARK)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # user code may raise anything; all of it is reported
             self.failed("init", error, INIT_MARK)
             return
         self.end_output()
+        if files:
+            self.reply(b"FILE", json.dumps(files).encode())
         took_ms = int(1000 * (time.perf_counter() - begin))
         self.reply(b"REDY", json.dumps({"init_ms": took_ms, "python": sys.version.split()[0]}).encode())
 
@@ -281,24 +312,34 @@ class Driver:
         """RUN_: one mini-batch."""
         mini_batch = RUN.unpack(meta)[0]
         assert self.script is not None
-        root = self.root
-        paths = [root + name for name in os.fsdecode(payload).split("\0")]
+        root, names = self.root, os.fsdecode(payload).split("\0")
+        paths = [root + name for name in names]
         self.begin_output(mini_batch)
         begin = time.perf_counter()
         try:
             result = self.script.run(list(paths))
             took_us = int(1e6 * (time.perf_counter() - begin))
             rows, make = rows_of(result)
-            data = make().encode("utf-8", "surrogateescape") if self.keep_rows else b""
-        except WrongReturnType as error:
+            if self.format is not None:
+                data = self.format.payload(result, rows, names, make)
+            else:
+                data = make().encode("utf-8", "surrogateescape") if self.keep_rows else b""
+            files = self.left(mini_batch)
+        except self.wrong as error:
             self.failed("wrong-type", error, mini_batch)
             return
         except (Exception, SystemExit) as error:  # noqa: BLE001  # user code may raise anything; all of it is reported
             self.failed("exception", error, mini_batch)
             return
         self.end_output()
+        if files:
+            self.reply(b"FILE", json.dumps(files).encode())
         failed = 0 if isinstance(result, Written) else max(0, len(paths) - rows)
         self.reply(b"DONE", DONE.pack(mini_batch, min(rows, 0xFFFFFFFF), failed, took_us), data)
+
+    def left(self, mini_batch: int, *, wanted: bool = True) -> Any:
+        """What *mini_batch* left in its folder for files, None for nothing; what is not *wanted* is thrown away."""
+        return None if self.watch is None else self.watch.left(mini_batch, wanted)
 
     def serve(self) -> None:
         """Answer until STOP or the end of the pipe."""
@@ -317,11 +358,24 @@ class Driver:
                 try:
                     if self.script is not None:
                         self.script.shutdown()
+                        files = self.left(AFTER_MARK)
+                        if files:
+                            self.reply(b"FILE", json.dumps(files).encode())
                 except (Exception, SystemExit) as error:  # noqa: BLE001  # user code may raise anything; all of it is reported
                     self.failed("shutdown", error, INIT_MARK)
+                end_mlflow_runs()
                 self.end_output()
                 self.reply(b"BYE_", b"")
                 return
+
+
+def end_mlflow_runs() -> None:
+    """What MLflow does when the interpreter ends, which is too late here: after BYE_ nobody waits for this process."""
+    try:
+        while (mlflow := sys.modules.get("mlflow")) and mlflow.active_run():
+            mlflow.end_run()
+    except Exception:  # noqa: BLE001  # whatever a library of theirs raises: the rows are safe
+        traceback.print_exc()
 
 
 def main() -> None:

@@ -33,6 +33,10 @@ class DriverSpec:
     argv: Sequence[str]
     root: str
     output_action: str
+    rows: Sequence[str] = ()  # how to write them, if not as Azure ML does: what `row_formats.RowFormat` takes
+    output: Sequence[
+        str
+    ] = ()  # what `output_watch.Watch` takes: folders for files, a name they may not have, when to look
 
 
 class Done(NamedTuple):
@@ -57,11 +61,17 @@ class Ready(NamedTuple):
     report: dict[str, Any]
 
 
+class Files(NamedTuple):
+    """What was left in AZUREML_BI_OUTPUT_PATH by the mini-batch whose Done comes next, or by init() or shutdown()."""
+
+    report: dict[str, Any]
+
+
 class Stopped(NamedTuple):
     """shutdown() returned; the driver exits."""
 
 
-Reply = Done | Failed | Ready | Stopped
+Reply = Done | Failed | Ready | Files | Stopped
 
 
 class Text(NamedTuple):
@@ -201,7 +211,8 @@ class DriverProcess:
     def _send_init(self, spec: DriverSpec) -> None:
         meta = json.dumps(
             {"code": spec.code, "script": spec.script, "argv": list(spec.argv), "output_action": spec.output_action,
-             "root": os.fsencode(spec.root).decode("latin-1")}
+             "root": os.fsencode(spec.root).decode("latin-1"), "output": list(spec.output),
+             "rows": list(spec.rows)}
         ).encode()  # fmt: skip
         self._send(HEAD.pack(b"INIT", len(meta), 0) + meta)
 
@@ -232,4 +243,6 @@ def _parse(frame: bytes) -> Reply:
     if operation == b"BYE_":
         return Stopped()
     report = json.loads(frame[at : at + meta_bytes])
+    if operation == b"FILE":
+        return Files(report)
     return Ready(report) if operation == b"REDY" else Failed(report)

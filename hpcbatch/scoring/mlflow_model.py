@@ -64,19 +64,25 @@ def run(mini_batch: list[str]) -> Any:
     """The rows of all files, in their order."""
     from hpcbatch_driver import Written  # type: ignore[import-not-found]  # the driver that runs this script
 
-    count, text = 0, []
+    count, frames = 0, []
     for path in mini_batch:
         name = path[len(root) :] if root and path.startswith(root) else os.path.basename(path)
         try:
-            rows, lines = _score(path, name)
+            rows, frame = _score(path, name)
         except UnsupportedFileType as error:
             raise InputFileError(f"Error processing input file: {path!r}. {error}") from None
         except Exception as error:
             words = f"{type(error).__name__}: {error}"
             raise InputFileError(f"Error processing input file: {path!r}. {words}") from error
         count += rows
-        text.append(lines)
-    return Written(count, "".join(text))
+        frames += [] if frame is None else [frame]
+
+    def table() -> Any:
+        import pandas as pd
+
+        return pd.concat([_named(frame) for frame in frames], ignore_index=True)
+
+    return Written(count, lambda: "".join([str(frame.to_csv(header=False, index=False)) for frame in frames]), table)
 
 
 def _folder(place: str) -> str:
@@ -87,13 +93,13 @@ def _folder(place: str) -> str:
     raise FileNotFoundError(f"No file MLmodel in {place} or in a folder of it")
 
 
-def _score(path: str, name: str) -> tuple[int, str]:
-    """How many rows the file has, and their text."""
+def _score(path: str, name: str) -> tuple[int, Any]:
+    """How many rows the file has, and they as a DataFrame; None for no rows."""
     kind = file_type(path)
     if kind in TABULAR:
         table = _table(path, kind)
         if not len(table):
-            return 0, ""
+            return 0, None
         return _rows(model.predict(table), len(table), name, numbered=True)
     if kind in IMAGES:
         return _rows(model.predict(_image(path)), 1, name, numbered=False)
@@ -178,8 +184,10 @@ def _of_shape(image: Any, shape: tuple[int, ...]) -> Any:
         raise ValueError(f"an image of shape {array.shape} does not have the model's shape {shape}") from None
 
 
-def _rows(found: Any, count: int, name: str, *, numbered: bool) -> tuple[int, str]:
-    """One line for each of the *count* rows: the number of the row if wanted, what was predicted, the file."""
+def _rows(found: Any, count: int, name: str, *, numbered: bool) -> tuple[int, Any]:
+    """One row for each of the *count* rows: the number of the row if wanted, what was predicted, the file. The columns
+    of the DataFrame have the numbers that they have in text; `_named` gives them names.
+    """
     import pandas as pd
 
     columns = _columns(found, count)
@@ -187,10 +195,24 @@ def _rows(found: Any, count: int, name: str, *, numbered: bool) -> tuple[int, st
         if len(column) != count:
             raise ValueError(f"predict() returned {len(column)} predictions for {count} rows")
     series = [pd.Series(column, dtype=object if isinstance(column, list) else None) for column in columns]
-    parts = [pd.Series(range(count))] if numbered else []
+    parts = [pd.Series(range(count), name="row")] if numbered else []
     parts += [one.reset_index(drop=True) for one in series]
-    parts.append(pd.Series([name] * count, dtype=object))
-    return count, str(pd.concat(parts, axis=1).to_csv(header=False, index=False))
+    parts.append(pd.Series([name] * count, dtype=object, name="file"))
+    return count, pd.concat(parts, axis=1)
+
+
+def _named(frame: Any) -> Any:
+    """The same rows under names for typed formats: `row`, what was predicted, `file`.
+
+    One prediction is called `prediction`; several have their own names, or `prediction_0` and so on.
+    """
+    numbered = frame.columns[0] == "row"
+    own = list(frame.columns)[int(numbered) : -1]
+    if len(own) == 1:
+        own = ["prediction"]
+    else:
+        own = [name if isinstance(name, str) else f"prediction_{at}" for at, name in enumerate(own)]
+    return frame.set_axis([*(["row"] if numbered else []), *own, "file"], axis=1)
 
 
 def _columns(found: Any, count: int) -> list[Any]:

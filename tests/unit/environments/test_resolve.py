@@ -47,7 +47,7 @@ def test_an_interpreter_that_is_not_there_or_cannot_run_is_named(tmp_path: Path)
 
 def test_the_environments_own_python_wins_over_maps(venv: Path) -> None:
     maps = [{"glob": "*", "python": sys.executable}]
-    found, warnings = resolve_environment({"name": "torch", "python": str(venv)}, maps)
+    found, warnings = resolve_environment({"name": "torch", "python": str(venv)}, maps, root=venv)
     assert (found.name, found.python, found.origin) == ("torch", str(venv / "bin" / "python"), "registered")
     assert warnings == ()
 
@@ -67,16 +67,18 @@ def test_the_first_map_that_matches_name_image_or_mlflow_model_wins(
     venv: Path, environment: dict[str, str] | None, model: str | None, glob: str
 ) -> None:
     maps = [{"glob": one, "python": str(venv)} for one in ("sklearn-*", "*openmpi*", "mlflow:*", "*")]
-    found, warnings = resolve_environment(environment, maps, model_name=model)
+    found, warnings = resolve_environment(environment, maps, root=venv, model_name=model)
     assert (found.origin, found.python, warnings) == (f"map {glob!r}", str(venv / "bin" / "python"), ())
 
 
 def test_without_a_map_our_own_interpreter_is_used_and_the_user_is_told_how_to_change_that() -> None:
-    found, (warning,) = resolve_environment({"name": "torch"}, [{"glob": "Torch", "python": "/nowhere"}])
+    found, (warning,) = resolve_environment(
+        {"name": "torch"}, [{"glob": "Torch", "python": "/nowhere"}], root=Path("/none")
+    )
     assert (found.origin, found.python) == ("own", os.path.abspath(sys.executable))
     assert "hpcbatch environment map 'torch' --python" in warning
 
 
 def test_a_map_to_an_interpreter_that_is_gone_is_an_error_that_names_the_map() -> None:
     with pytest.raises(SpecError, match="map 'torch'"):
-        resolve_environment({"name": "torch"}, [{"glob": "torch", "python": "/nowhere/python"}])
+        resolve_environment({"name": "torch"}, [{"glob": "torch", "python": "/nowhere/python"}], root=Path("/none"))

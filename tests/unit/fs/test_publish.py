@@ -211,6 +211,23 @@ def test_a_staged_file_is_gone_whatever_happened(tmp_path: Path) -> None:
     assert len({temp_name() for _ in range(100)}) == 100
 
 
+def test_what_a_killed_process_staged_is_found_by_its_owner_again(tmp_path: Path) -> None:
+    """And nothing else is removed; a folder that is gone has nothing left in it."""
+    kept = [temp_name(), temp_name("other"), "mine-1"]
+    for name in (*kept, temp_name("mine"), temp_name("mine")):
+        (tmp_path / name).write_bytes(b"1")
+    publish.remove_left_over(tmp_path, "mine")
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)
+    publish.remove_left_over(tmp_path / "absent", "mine")
+
+
+def test_a_name_that_is_left_over_may_vanish_under_the_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two merges tidy at once."""
+    (tmp_path / temp_name("mine")).write_bytes(b"1")
+    monkeypatch.setattr(os, "unlink", fails_with(errno.ENOENT))
+    publish.remove_left_over(tmp_path, "mine")
+
+
 def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a byte is dropped, and none is written twice."""
     real, sizes = os.write, []

@@ -285,3 +285,39 @@ def test_snapshots_are_readable_for_the_team_whatever_the_umask(tmp_path: Path, 
         os.umask(before)
     for path in [model.path, *model.path.rglob("*"), zipped.path]:
         assert stat.S_IMODE(path.stat().st_mode) in (0o755, 0o444, 0o555), path
+
+
+def test_code_of_another_workspace_is_copied_unless_it_is_something_else(tmp_path: Path, code: Path) -> None:
+    made = put_code(tmp_path / "other", code)
+    for _ in range(2):
+        snapshots.adopt_code(tmp_path / "mine", tmp_path / "other", made.digest)
+    assert snapshots.code_file(tmp_path / "mine", made.digest).read_bytes() == made.path.read_bytes()
+    made.path.chmod(0o644)
+    made.path.write_bytes(b"something else")
+    with pytest.raises(FileDamaged, match="is not the code that was registered"):
+        snapshots.adopt_code(tmp_path / "mine", tmp_path / "other", made.digest)
+
+
+def test_includes_stand_beside_the_code_under_their_own_names(tmp_path: Path) -> None:
+    code, shared = tmp_path / "code", tmp_path / "shared"
+    (shared / "deep").mkdir(parents=True)
+    code.mkdir()
+    (code / "main.py").write_text("import helper\n")
+    (shared / "deep" / "helper.py").write_text("x = 1\n")
+    (tmp_path / "settings.json").write_text("{}")
+    snapshot = put_code(tmp_path / "ws", code, [shared, tmp_path / "settings.json"])
+    with zipfile.ZipFile(snapshot.path) as archive:
+        assert archive.namelist() == ["main.py", "settings.json", "shared/deep/helper.py"]
+    alone = put_code(tmp_path / "ws", None, [shared])
+    assert (alone.file_count, alone.digest) == (1, put_code(tmp_path / "ws", None, [shared]).digest)
+
+
+@pytest.mark.parametrize("taken", ["main.py", "shared/other.py"])
+def test_an_include_never_replaces_what_the_code_has(tmp_path: Path, taken: str) -> None:
+    code, name = tmp_path / "code", taken.partition("/")[0]
+    (code / taken).parent.mkdir(parents=True)
+    (code / taken).write_text("x = 1\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / name).write_text("x = 2\n")
+    with pytest.raises(SpecError, match="would replace what the code has"):
+        put_code(tmp_path / "ws", code, [tmp_path / "elsewhere" / name])

@@ -57,8 +57,8 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scored:
             else:
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
         written = mlflow_model.run([str(tmp_path / name) for name in files])
-        assert written.rows == sum(1 for _ in csv.reader(written.text.splitlines(keepends=True)))
-        return str(written.text)
+        assert written.rows == sum(1 for _ in csv.reader(written.text().splitlines(keepends=True)))
+        return str(written.text())
 
     return run
 
@@ -261,3 +261,21 @@ def test_what_the_environment_lacks_is_said_with_what_to_type(tmp_path: Path, ml
     assert isinstance(failed, Failed)
     assert (failed.report["kind"], failed.report["message"]) == ("init", words)
     started.driver.close()
+
+
+def test_rows_of_a_model_have_named_columns_in_typed_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`row`, what was predicted, `file`; several predictions keep the names that they have."""
+    monkeypatch.setitem(sys.modules, "hpcbatch_driver", driver)
+    (tmp_path / "a.csv").write_text("x\n1\n2\n")
+    found = {}
+    for name, predicted in {
+        "one": np.array([0.5, 1.5]),
+        "array": np.array([[1, 2], [3, 4]]),
+        "frame": pd.DataFrame({"label": ["u", "v"], "p": [0.5, 0.25]}),
+    }.items():
+        monkeypatch.setattr(mlflow_model, "model", Model(lambda table, predicted=predicted: predicted))
+        monkeypatch.setattr(mlflow_model, "root", f"{tmp_path}/")
+        found[name] = mlflow_model.run([str(tmp_path / "a.csv")]).table()
+    assert found["one"].to_dict("list") == {"row": [0, 1], "prediction": [0.5, 1.5], "file": ["a.csv"] * 2}
+    assert list(found["array"].columns) == ["row", "prediction_0", "prediction_1", "file"]
+    assert list(found["frame"].columns) == ["row", "label", "p", "file"]

@@ -1,0 +1,54 @@
+"""Bring a file or a folder of another place to this filesystem, whole, and send one there: for steps of pipelines."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from hpcbatch.dataio.addresses import parse_address
+from hpcbatch.dataio.inputs import list_address
+from hpcbatch.fs.own import fetched
+
+AT_ONCE = 8
+
+
+def bring(text: str, kind: str, folder: Path) -> Path:
+    """Fetch what lies at the address *text* into the private *folder*: the path of the file (`uri_file`), or *folder*
+    with everything that is below the address. Raises SpecError, FilesystemError.
+    """
+    from hpcbatch.dataio import remote
+
+    address = parse_address(text, field="inputs", listed=kind != "uri_file")
+    items = list_address(address, "uri_file" if kind == "uri_file" else "uri_folder", {})
+    part = items.remote
+    assert part is not None
+    names = [os.fsdecode(name) for name in items.names]
+    place = remote.open_place(part.protocol, part.options)
+
+    def fetch(name: str) -> None:
+        with remote.explained(remote.shown(part, name)), fetched(folder / name) as temp:
+            place.get_file(remote.location(part, name), str(temp))
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(fetch, names))
+    return folder / names[0] if kind == "uri_file" else folder
+
+
+def send(source: Path, text: str) -> None:
+    """Put the file *source* at the address *text*, or the files of the folder *source* below it; what is there already
+    with the same content is fine. Raises Conflict for something else, FilesystemError.
+    """
+    from hpcbatch.dataio import remote
+
+    address = parse_address(text, field="outputs", listed=False)
+    if source.is_file():
+        folder, _, name = text.rpartition("/")
+        part = remote.output_place(parse_address(folder, field="outputs", listed=False), dict(address.options))
+        remote.put_once(source, part, name)
+        return
+    part = remote.output_place(address, dict(address.options))
+    for folder, _, names in os.walk(source):
+        for name in sorted(names):
+            path = Path(folder) / name
+            remote.put_once(path, part, path.relative_to(source).as_posix())
