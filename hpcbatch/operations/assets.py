@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hpcbatch.dataio import addresses, credentials
+from hpcbatch.environments.requirements import of_conda
 from hpcbatch.environments.resolve import interpreter
 from hpcbatch.errors import SpecError
+from hpcbatch.operations.downloads import copy_out
+from hpcbatch.operations.registries import shared_workspace
 from hpcbatch.operations.versions import (
     Source,
     add_version,
@@ -26,6 +31,8 @@ from hpcbatch.registry.snapshots import put_model
 from hpcbatch.spec.assets import Asset, Data, Environment, Model
 from hpcbatch.spec.base import parse
 from hpcbatch.spec.compute import Compute
+from hpcbatch.spec.edits import Edit, merge_documents
+from hpcbatch.spec.mltable import mltable_paths
 from hpcbatch.spec.refs import AssetRef
 from hpcbatch.spec.yamlfile import load
 
@@ -88,6 +95,16 @@ def list_models(ws: Workspace, name: str | None = None) -> list[dict[str, Any]]:
     return list_assets(ws, "model", name)
 
 
+def download_model(ws: Workspace, ref: AssetRef, folder: str) -> dict[str, Any]:
+    """Copy the model's file or folder to `<folder>/<name>/`, as az lays it out; a file of that name is replaced."""
+    found = find_asset(ws, "model", ref)
+    source = Path(found["path"])
+    base = Path(os.path.abspath(os.path.expanduser(folder))) / found["name"]
+    files = [Path(at) / name for at, _, names in os.walk(source) for name in sorted(names)] or [source]
+    copied = [copy_out(each, base / each.relative_to(source.parent)) for each in files]
+    return {"name": found["name"], "version": found["version"], "download_path": str(base), "files": copied}
+
+
 def create_environment(
     ws: Workspace, *, file: Source | None = None, sets: Sequence[str] = (), **flags: Any
 ) -> dict[str, Any]:
@@ -100,9 +117,11 @@ def create_environment(
 
 def register_environment(ws: Workspace, environment: Environment, folder: Path) -> dict[str, Any]:
     """Register the parsed *environment*; one without a name is returned without being listed."""
-    conda = environment.conda_file
+    conda, where, source = environment.conda_file, folder, f"environment {environment.name or 'without a name'!r}"
     if isinstance(conda, str):
-        conda = load(local_path(conda, folder, field="conda_file")).data
+        file = local_path(conda, folder, field="conda_file")
+        conda, where, source = load(file).data, file.parent, str(file)
+    requirements = of_conda(conda, where, source) if conda else None
     python = environment.python
     if python is not None:
         python = os.path.abspath(folder / Path(python).expanduser())
@@ -113,6 +132,7 @@ def register_environment(ws: Workspace, environment: Environment, folder: Path) 
         "conda_file": conda,
         "os_type": environment.os_type,
         "python": python,
+        "requirements": requirements.document() if requirements else None,
     }
     if environment.name is None:
         return {"name": ANONYMOUS, "version": "1", **content, **_texts(environment)}
@@ -129,6 +149,13 @@ def show_environment(
 def list_environments(ws: Workspace, name: str | None = None) -> list[dict[str, Any]]:
     """The newest version of every environment, or all versions of *name*."""
     return list_assets(ws, "environment", name)
+
+
+def find_environment(ws: Workspace, ref: AssetRef) -> dict[str, Any]:
+    """The environment *ref*; if nobody registered that name, only the name, for an environment map to match."""
+    if shared_workspace(ref) is None and ws.registry.stream("environments", ref.name).latest() is None:
+        return {"name": ref.name, "version": ref.version, "registered": False}
+    return {**find_asset(ws, "environment", ref), "registered": True}
 
 
 def map_environment(ws: Workspace, glob: str, python: str) -> dict[str, Any]:
@@ -161,14 +188,23 @@ def list_environment_maps(ws: Workspace) -> list[dict[str, Any]]:
 
 
 def create_data(ws: Workspace, *, file: Source | None = None, sets: Sequence[str] = (), **flags: Any) -> dict[str, Any]:
-    """Register a named pointer to files. Nothing is copied."""
+    """Register a named pointer to files. Nothing is copied; an address is not asked for what is there.
+
+    Raises SpecError for an address that carries a secret, and for storage options that do.
+    """
     loaded = document_from(file, sets, flags, paths=("path",))
     data = named(parse(Data, loaded), loaded)
-    path = data.path
-    if "://" not in path or path.startswith("file://"):
-        with located(loaded):
-            path = str(_data_path(data, loaded.folder))
-    return show_of(ws, add_version(ws, "data", data, {"type": data.type, "path": path}))
+    content: dict[str, Any] = {"type": data.type, "path": data.path}
+    with located(loaded):
+        if addresses.is_remote(data.path):
+            addresses.parse_address(data.path, field="path", listed=data.type == "uri_folder")
+            content["storage_options"] = credentials.checked_options(data.storage_options)
+        else:
+            source = _data_path(data, loaded.folder)
+            content["path"] = str(source)
+            if data.type == "mltable":
+                content["paths"] = mltable_paths(source)
+    return show_of(ws, add_version(ws, "data", data, content))
 
 
 def show_data(ws: Workspace, name: str, *, version: str | None = None, label: str | None = None) -> dict[str, Any]:
@@ -211,6 +247,27 @@ def show_compute(ws: Workspace, name: str) -> dict[str, Any]:
 def list_computes(ws: Workspace) -> list[dict[str, Any]]:
     """Every compute, `local` included."""
     return [show_compute(ws, name) for name in sorted({*ws.registry.names("computes"), "local"})]
+
+
+def update_compute(
+    ws: Workspace, name: str, *, file: Source | None = None, edit: Edit | None = None, **azure_flags: Any
+) -> dict[str, Any]:
+    """Change what *file*, the flags and *edit* say of the compute; everything else stays as it was."""
+    show_compute(ws, name)
+    given = document_from(file, (), azure_flags)
+    changed = {key: value for key, value in given.data.items() if key not in ("name", "$schema")}
+    edit = edit or Edit()
+    if not (changed or edit):
+        hint = f"hpcbatch compute update --name {name} --max-instances 8"
+        raise SpecError("Nothing to change was given.", hint=hint)
+
+    def change(before: dict[str, Any] | None) -> dict[str, Any]:
+        merged = merge_documents(before or {"name": name, "type": "local"}, changed)
+        compute = parse(Compute, edit.on(replace(given, data={**merged, "name": name})))
+        return compute.model_dump(mode="json", exclude_none=True)
+
+    revision = ws.registry.stream("computes", name).update(change, "update")
+    return _show_compute(ws, dict(revision.document or {}))
 
 
 def delete_compute(ws: Workspace, name: str) -> None:

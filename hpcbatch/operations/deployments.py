@@ -12,23 +12,24 @@ from hpcbatch.errors import NotFound, SpecError
 from hpcbatch.operations import assets
 from hpcbatch.operations.endpoints import (
     endpoint_name,
-    remove_field,
     require_deployment,
     set_default_deployment,
     show_endpoint,
 )
+from hpcbatch.operations.pipeline_deployments import is_pipeline, pipeline_document, shown_pipeline
 from hpcbatch.operations.scripts import check_script, find_script
 from hpcbatch.operations.versions import Source, document_from, find_asset, local_path, located
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.snapshots import code_file, model_folder, put_code
 from hpcbatch.spec.deployment import ModelBatchDeployment, normalised, parse_deployment
+from hpcbatch.spec.edits import Edit, merge_documents
 from hpcbatch.spec.mlmodel import check_can_predict
-from hpcbatch.spec.refs import AssetRef, parse_ref
-from hpcbatch.spec.yamlfile import Loaded, split_set
+from hpcbatch.spec.refs import parse_ref
+from hpcbatch.spec.yamlfile import Loaded
 
 _KIND = "deployments"
 _MODEL_FIELDS = ("name", "version", "type", "digest", "basename", "is_folder", "size_bytes", "file_count")
-_ENVIRONMENT_FIELDS = ("name", "version", "registered", "image", "python")
+_ENVIRONMENT_FIELDS = ("name", "version", "registered", "image", "python", "requirements")
 _PATHS = {"model": ("path",), "code_configuration": ("code",), "environment": ("conda_file", "python")}
 
 
@@ -49,17 +50,21 @@ def create_deployment(
     has no run().
     """
     loaded = document_from(file, sets, {"name": name, "endpoint_name": endpoint})
-    deployment = parse_deployment(loaded)
-    shown = _commit(ws, deployment, loaded, {}, touched=set(), validate=not skip_script_validation)
+    if is_pipeline(loaded.data):
+        shown = _commit_pipeline(ws, loaded)
+    else:
+        deployment = parse_deployment(loaded)
+        shown = _commit(ws, deployment, loaded, {}, touched=set(), validate=not skip_script_validation)
     if set_default:
-        set_default_deployment(ws, shown["endpoint_name"], deployment.name)
+        set_default_deployment(ws, shown["endpoint_name"], shown["name"])
     return shown
 
 
 def show_deployment(ws: Workspace, name: str, endpoint: str) -> dict[str, Any]:
     """The deployment as Azure ML shows it, references resolved. Raises NotFound with the ones that exist."""
     actual = endpoint_name(ws, endpoint)
-    return _show(ws, actual, name, deployment_document(ws, actual, name))
+    document = deployment_document(ws, actual, name)
+    return (shown_pipeline if is_pipeline(document) else _show)(ws, actual, name, document)
 
 
 def list_deployments(ws: Workspace, endpoint: str) -> list[dict[str, Any]]:
@@ -75,29 +80,31 @@ def update_deployment(
     *,
     file: Source | None = None,
     sets: Sequence[str] = (),
+    adds: Sequence[str] = (),
     removes: Sequence[str] = (),
     skip_script_validation: bool = False,
 ) -> dict[str, Any]:
-    """Change what *file* and *sets* say; everything else stays as it was, snapshots included.
+    """Change what *file* and the edits say; everything else stays as it was, snapshots included.
 
     Raises Conflict if somebody else changed the deployment meanwhile.
     """
     actual = endpoint_name(ws, endpoint)
     document = deployment_document(ws, actual, name)
-    loaded = normalised(document_from(file, (), {}))
+    loaded = document_from(file, (), {})
+    loaded = loaded if is_pipeline(document) else normalised(loaded)
     given = {key: value for key, value in loaded.data.items() if key not in ("name", "endpoint_name", "$schema")}
     if file is None:
         given = {}
-    if not (given or sets or removes):
+    edit = Edit(sets, adds, removes)
+    if not (given or edit):
         command = f"hpcbatch batch-deployment update --name {name} --endpoint-name {actual}"
         raise SpecError("Nothing to change was given.", hint=f"{command} --set settings.mini_batch_size=20")
-    merged = merge_documents(document["spec"], given)
-    for path in removes:
-        remove_field(merged, path)
-    changed = replace(loaded, data=merged).with_sets(sets)
+    changed = edit.on(replace(loaded, data=merge_documents(document["spec"], given)))
     changed = replace(changed, data={**changed.data, "name": name, "endpoint_name": actual})
+    touched = {*given, *edit.top_fields}
+    if is_pipeline(document):
+        return _commit_pipeline(ws, changed, document, frozenset(touched))
     deployment = parse_deployment(changed)
-    touched = {*given, *(path.split(".")[0] for path in removes), *(str(split_set(one)[0][0]) for one in sets)}
     return _commit(ws, deployment, changed, document, touched=touched, validate=not skip_script_validation)
 
 
@@ -120,14 +127,18 @@ def deployment_document(ws: Workspace, endpoint: str, name: str) -> dict[str, An
     return {**dict(latest.document or {}), "revision": latest.number, "creation_context": created}
 
 
-def merge_documents(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """*below* with everything that *above* says; mappings are merged, anything else is replaced."""
-    result = dict(below)
-    for key, value in above.items():
-        before = result.get(key)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        result[key] = merge_documents(before, value) if both else value  # type: ignore[arg-type]  # both are mappings
-    return result
+def _commit_pipeline(
+    ws: Workspace, loaded: Loaded, before: Mapping[str, Any] | None = None, touched: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    deployment, document = pipeline_document(ws, loaded, before, touched)
+    endpoint = endpoint_name(ws, deployment.endpoint_name)
+    document["spec"]["endpoint_name"] = endpoint
+    stream = ws.registry.stream(_KIND, endpoint, deployment.name)
+    if before is not None:
+        stream.append(document, op="update", expected=before["revision"])
+    else:
+        stream.update(lambda _: document, "create")
+    return show_deployment(ws, deployment.name, endpoint)
 
 
 def _commit(
@@ -201,19 +212,12 @@ def _resolve_environment(ws: Workspace, deployment: ModelBatchDeployment, loaded
     if given is None:
         return None
     if isinstance(given, str):
-        found = find_environment(ws, parse_ref(given, field="environment"))
+        found = assets.find_environment(ws, parse_ref(given, field="environment"))
     else:
         with located(loaded, "environment"):
             found = assets.register_environment(ws, given, loaded.folder)
         found = {**found, "registered": given.name is not None}
     return {key: found.get(key) for key in _ENVIRONMENT_FIELDS}
-
-
-def find_environment(ws: Workspace, ref: AssetRef) -> dict[str, Any]:
-    """The environment *ref*; if nobody registered that name, only the name, for an environment map to match."""
-    if ws.registry.stream("environments", ref.name).latest() is None:
-        return {"name": ref.name, "version": ref.version, "registered": False}
-    return {**find_asset(ws, "environment", ref), "registered": True}
 
 
 def _check_together(ws: Workspace, resolved: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from hpcbatch.operations.versions import Source, document_from, read_source
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.store import Revision
 from hpcbatch.spec.base import COMMAND_LINE, parse
+from hpcbatch.spec.edits import Edit, merge_documents
 from hpcbatch.spec.endpoint import BatchEndpoint
-from hpcbatch.spec.yamlfile import Loaded, apply_sets, split_set
+from hpcbatch.spec.yamlfile import Loaded
 
 _KIND = "endpoints"
 
@@ -78,26 +80,23 @@ def update_endpoint(
     """Change description, tags, properties or defaults; the rest stays. A new default deployment must exist."""
     actual = endpoint_name(ws, name)
     given = read_source(file) if file is not None else Loaded({}, COMMAND_LINE, {}, Path.cwd())
-    changes = [*sets, *adds, *_defaults(defaults)]
+    changed = {key: value for key, value in given.data.items() if key not in ("name", "$schema")}
+    edit = Edit([*sets, *_defaults(defaults)], adds, removes)
 
     def change(before: dict[str, Any] | None) -> dict[str, Any]:
         if before is None:
             raise _missing(ws, name)
-        merged = {**before, **{key: value for key, value in given.data.items() if key not in ("name", "$schema")}}
-        for path in removes:
-            remove_field(merged, path)
-        merged = apply_sets(merged, changes)
-        source = Loaded(merged, given.file, {}, Path.cwd())
-        document = _document(parse(BatchEndpoint, source))
+        merged = edit.on(replace(given, data=merge_documents(before, changed)))
+        document = _document(parse(BatchEndpoint, merged))
         default = document["defaults"].get("deployment_name")
         if default and default != before.get("defaults", {}).get("deployment_name"):
             require_deployment(ws, actual, default)
         return document
 
-    if not (given.data or changes or removes):
+    if not (changed or edit):
         hint = f"hpcbatch batch-endpoint update --name {name} --set description=TEXT"
         raise SpecError("Nothing to change was given.", hint=hint)
-    if any(split_set(text)[0] == ("name",) for text in changes):
+    if ("name",) in edit.paths:
         raise SpecError("An endpoint keeps its name.", hint="Create another endpoint instead.", field="name")
     ws.registry.stream(_KIND, actual).update(change, "update")
     return show_endpoint(ws, actual)
@@ -195,15 +194,3 @@ def _defaults(given: str | Mapping[str, str] | None) -> list[str]:
         return []
     pairs = given.split() if isinstance(given, str) else [f"{key}={value}" for key, value in given.items()]
     return [f"defaults.{one}" for one in pairs]
-
-
-def remove_field(document: dict[str, Any], path: str) -> None:
-    """Take the field `a.b` out of *document*. Raises SpecError if it is not there."""
-    at: Any = document
-    *parents, last = path.split(".")
-    for part in parents:
-        at = at.get(part) if isinstance(at, dict) else None
-    if not isinstance(at, dict) or last not in at:
-        hint = "Name a field that `show` prints."
-        raise SpecError(f"--remove {path}: there is no such field.", hint=hint, field=path)
-    at.pop(last)

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
-import signal
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hpcbatch.errors import Conflict, NotFound, SpecError
+from hpcbatch.errors import Conflict, FileDamaged, NotFound, SpecError
 from hpcbatch.fs import publish, scan
-from hpcbatch.fs.own import replace_private
-from hpcbatch.jobdir import jobdir, repair
-from hpcbatch.jobdir.coverage import read_coverage
+from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.jobdir import JobDir
-from hpcbatch.jobdir.layout import MERGE_ID
-from hpcbatch.operations.invoke import submit
+from hpcbatch.jobdir.layout import FILES
+from hpcbatch.operations import going_on, pipeline_jobs
+from hpcbatch.operations.downloads import copy_out
+from hpcbatch.operations.invoke import user_jobs
+from hpcbatch.operations.job_notes import read_notes, shown_notes
 from hpcbatch.operations.progress import Progress, ProgressReader
 from hpcbatch.operations.status import TERMINAL, OneLook, describe, progress_of, status_of
+from hpcbatch.operations.versions import Archived
 from hpcbatch.operations.workspace import Workspace
-from hpcbatch.planning.plan import cut, group_count
-from hpcbatch.records.plan import pack_plan
-from hpcbatch.rounds import local
-from hpcbatch.rounds.submission import recorded_ids
+from hpcbatch.rounds.standing import recorded_ids
+from hpcbatch.steps.pipelinedir import PipelineDir, is_pipeline, open_pipeline
 
 OUTPUT = "score"
+_NEXT_NOTE = re.compile(r"(mini-batch|group|driver) \d+|ERROR|told to|init\(\)|the job|a later")
+_log = logging.getLogger(__name__)
 _EXIT_CODES = {"Completed": 0, "NotResponding": 8, "NotStarted": 8}
 
 
@@ -37,8 +39,9 @@ def exit_code(job: dict[str, Any]) -> int:
 
 
 def find_job(ws: Workspace, name: str) -> JobDir:
-    """The job *name* of anybody whose jobs may be read. Raises NotFound."""
-    for user in sorted(scan.names(ws.jobs)):
+    """The job *name*: this user's own, else that of anybody whose jobs may be read. Raises NotFound."""
+    mine = user_jobs(ws).name
+    for user in sorted(scan.names(ws.jobs), key=lambda user: (user != mine, user)):
         with suppress(PermissionError):
             if name in scan.names(ws.jobs / user):
                 return jobdir.open_job(ws.jobs / user / name)
@@ -47,10 +50,22 @@ def find_job(ws: Workspace, name: str) -> JobDir:
     )
 
 
+def noted_job(ws: Workspace, name: str) -> JobDir | PipelineDir:
+    """The job *name* of either kind, whose notes can be changed. Raises NotFound, and SpecError for a step."""
+    pipeline = pipeline_jobs.find(ws, name)
+    if pipeline is None:
+        return find_job(ws, name)
+    if pipeline.step is not None:
+        raise SpecError(f"{name!r} is a step of a job.", hint=f"Name the job: {pipeline.job.record.name}", found=name)
+    return pipeline.job
+
+
 def show_job(ws: Workspace, name: str) -> dict[str, Any]:
     """One job with its progress and its first failures."""
+    if pipeline := pipeline_jobs.find(ws, name):
+        return pipeline_jobs.show(pipeline) | shown_notes(read_notes(pipeline.job))
     job = find_job(ws, name)
-    return describe(job) | {"progress": progress_of(job)}
+    return describe(job) | shown_notes(read_notes(job)) | {"progress": progress_of(job)}
 
 
 def list_jobs(
@@ -60,14 +75,25 @@ def list_jobs(
     all_results: bool = False,
     endpoint: str | None = None,
     deployment: str | None = None,
+    archived: Archived = Archived.HIDDEN,
+    parent_job_name: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The newest jobs first, those of *endpoint* and *deployment* if named."""
+    """The newest jobs first, those of *endpoint* and *deployment* if named; or the steps of one pipeline job."""
+    if parent_job_name is not None:
+        steps = pipeline_jobs.children(ws, parent_job_name)
+        return steps if all_results else steps[:max_results]
     found: list[dict[str, Any]] = []
     queue = OneLook()
     jobs = sorted(_all_jobs(ws), key=lambda job: (job.record.created, job.record.name), reverse=True)
     for job in jobs:
         if endpoint in (None, job.record.endpoint) and deployment in (None, job.record.deployment):
-            found.append(describe(job, status_of(job, queue)))
+            notes = read_notes(job)
+            if not archived.lists(bool(notes.get("archived"))):
+                continue
+            if isinstance(job, PipelineDir):
+                found.append(pipeline_jobs.brief(job, queue) | shown_notes(notes))
+            else:
+                found.append(describe(job, status_of(job, queue)) | shown_notes(notes))
             if len(found) >= max_results and not all_results:
                 break
     return found
@@ -75,46 +101,25 @@ def list_jobs(
 
 def cancel_job(ws: Workspace, name: str) -> dict[str, Any]:
     """Ask for the end of a job; one that has ended is left as it is. The Slurm jobs are found by their name."""
+    if pipeline := pipeline_jobs.find(ws, name):
+        _require_own(pipeline.job.root)
+        return pipeline_jobs.cancel(pipeline)
     job = find_job(ws, name)
-    if job.verdict() is None:
-        jobdir.publish_document(job.paths.canceled, {"by": _user(), "at": time.time()})
-        if job.record.compute.kind == "local":
-            pid = local.supervisor(job)
-            if pid:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)  # its workers hold a lifeline to it and end too
-        else:
-            from hpcbatch.scheduler import slurm_commands
-
-            ids = sorted({e.array_job_id for e in slurm_commands.queue(job.record.slurm_name)})
-            if ids:
-                slurm_commands.call(["scancel", "--quiet", *ids])
+    _require_own(job.root)
+    going_on.cancel(job)
     return describe(job)
 
 
 def resume_job(ws: Workspace, name: str) -> dict[str, Any]:
-    """Continue a job that stopped half-way: finish its submission, or run what is missing in a new round.
-
-    Does nothing to a job that is running or Completed. Raises Conflict for one that was canceled or whose every
-    mini-batch has a result that the verdict did not accept.
+    """Continue a job that stopped half-way: release what is held, finish its submission, or run what is missing in a
+    new round. Does nothing to a job that runs well or is Completed. Raises what `going_on.resume` raises.
     """
+    if pipeline := pipeline_jobs.find(ws, name):
+        _require_own(pipeline.job.root)
+        return pipeline_jobs.resume(pipeline)
     job = find_job(ws, name)
-    status = status_of(job)
-    if status.word in ("Completed", "Running", "Queued", "Finalizing", "Preparing"):
-        return describe(job)
-    again = "Invoke the endpoint again."
-    if job.canceled():
-        raise Conflict(f"Job {name!r} was canceled.", hint=again)
-    if status.word != "NotStarted" and (status.word == "Failed" or job.record.compute.kind != "local"):
-        coverage = read_coverage(job)
-        if status.word == "Failed" and coverage.complete:
-            raise Conflict(f"Job {name!r} failed, and has a result for every mini-batch: {status.detail}", hint=again)
-        missing = coverage.missing()
-        count = sum(stop - start for start, stop in missing)
-        number = job.rounds()[-1] + 1
-        groups = group_count(count, at_once=job.record.compute.throttle) if count else 0
-        repair.plan_repair(job, number, pack_plan(number, cut(missing, groups)), repair.crashed_starts(job))
-    submit(job, job.rounds()[-1])
+    _require_own(job.root)
+    going_on.resume(job)
     return describe(job)
 
 
@@ -129,6 +134,8 @@ def wait_job(
     """Block until the job is in a terminal state; the last `show_job`. Files are read every *poll_s*, Slurm asked
     rarely.
     """
+    if pipeline := pipeline_jobs.find(ws, name):
+        return pipeline_jobs.wait(pipeline, on_progress=on_progress, poll_s=poll_s, slurm_poll_s=slurm_poll_s)
     job = find_job(ws, name)
     reader = ProgressReader(job)
     status, asked = status_of(job), time.monotonic()
@@ -144,6 +151,8 @@ def wait_job(
 
 def stream_job(ws: Workspace, name: str, emit: Callable[[str], None], *, poll_s: float = 0.5) -> dict[str, Any]:
     """Emit the job's logs as they grow, as `az ml job stream` frames them, until it is in a terminal state."""
+    if pipeline := pipeline_jobs.find(ws, name):
+        return pipeline_jobs.stream(pipeline, emit, poll_s=poll_s)
     job = find_job(ws, name)
     emit(f"RunId: {job.record.name}")
     emit(f"Web View: file://{job.root}")
@@ -159,12 +168,17 @@ def stream_job(ws: Workspace, name: str, emit: Callable[[str], None], *, poll_s:
     return found
 
 
-def job_log(ws: Workspace, name: str) -> list[str]:
-    """The lines that array tasks and merges of the job have logged until now, each file's under its name."""
+def job_log(ws: Workspace, name: str, mini_batch: int | None = None) -> list[str]:
+    """The lines that array tasks and merges of the job have logged until now, each file's under its name.
+
+    With *mini_batch* only what was printed while that one ran, and how its tries failed.
+    """
+    if pipeline := pipeline_jobs.find(ws, name):
+        return pipeline_jobs.log_lines(pipeline)
     follower, found = _Logs(find_job(ws, name)), list[str]()
     while lines := list(follower.lines()):
         found += lines
-    return found
+    return found if mini_batch is None else list(of_mini_batch(found, mini_batch))
 
 
 def download_job(
@@ -173,6 +187,8 @@ def download_job(
     """Copy the outputs of a finished job to `<download_path>/named-outputs/score/`, with *all* its logs to
     `artifacts/`.
     """
+    if pipeline := pipeline_jobs.find(ws, name):
+        return pipeline_jobs.download(pipeline, download_path=download_path, output_name=output_name, all=all)
     if output_name not in (None, OUTPUT):
         raise NotFound(
             f"Job {name!r} has no output named {output_name!r}.", hint=f"It has: {OUTPUT}. Use --output-name {OUTPUT}",
@@ -186,10 +202,10 @@ def download_job(
             hint=f"Wait for it: hpcbatch job stream --name {name}", found=status.word, allowed=", ".join(TERMINAL),
         )  # fmt: skip
     base = Path(os.path.abspath(os.path.expanduser(download_path)))
-    copied = [_copy(source, base / "named-outputs" / OUTPUT / relative) for source, relative in _outputs(job)]
+    copied = [copy_out(source, base / "named-outputs" / OUTPUT / relative) for source, relative in _outputs(job)]
     if all:
         logs = [(job.paths.slurm / n, Path("artifacts") / "logs" / n) for n in _log_names(job.paths.slurm)]
-        copied += [_copy(source, base / relative) for source, relative in logs]
+        copied += [copy_out(source, base / relative) for source, relative in logs]
     return {"name": name, "status": status.word, "download_path": str(base), "files": copied}
 
 
@@ -202,18 +218,32 @@ def _outputs(job: JobDir) -> Iterator[tuple[Path, Path]]:
     if "output" in verdict:
         path = Path(verdict["output"]["path"])
         yield path, Path(path.name)
-    for folder, _, names in os.walk(job.paths.score):
+    elif job.record.remote_output is not None and job.record.scoring.output_file_name in scan.names(job.paths.out):
+        name = job.record.scoring.output_file_name  # published here, and not sent yet
+        yield job.paths.out / name, Path(name)
+    written = job.document(job.paths.out / FILES)
+    if written is not None:
+        for name, _ in written["files"]:
+            native = os.fsdecode(name.encode("latin-1"))
+            yield Path(written["folder"]) / native, Path(native)
+        return
+    for folder, below, names in os.walk(job.paths.score):
+        below[:] = [name for name in below if not publish.is_temp(name)]
         for name in sorted(names):
             yield Path(folder) / name, (Path(folder) / name).relative_to(job.paths.score)
 
 
-def _copy(source: Path, target: Path) -> str:
-    publish.make_directory(target.parent, 0o755)
-    with publish.explained(target), publish.staged(target.parent, 0o644) as (temp, file):
-        with open(source, "rb") as origin:
-            shutil.copyfileobj(origin, file, 1 << 20)
-        replace_private(temp, target)
-    return str(target)
+def of_mini_batch(lines: Iterable[str], mini_batch: int) -> Iterator[str]:
+    """Those of a log's *lines* that one mini-batch printed, and the reports of its failed tries."""
+    report = ""  # the time at which one is written: all its lines have it
+    for line in lines:
+        stamp, text = (line[:23], line[24:]) if line.startswith("-- ") else ("", "")
+        if text.startswith(f"mini-batch {mini_batch} failed"):
+            report = stamp
+        elif stamp != report or _NEXT_NOTE.match(text):
+            report = report if not stamp else ""
+        if (stamp and report) or line.startswith((f"[mb {mini_batch}] ", f"[mb {mini_batch}!] ")):
+            yield line
 
 
 class _Logs:
@@ -222,7 +252,7 @@ class _Logs:
     def __init__(self, job: JobDir) -> None:
         self._folder = job.paths.slurm
         self._merges = {"merge.out"} | {
-            f"{slurm_job_id}_0_log.out" for name, slurm_job_id in recorded_ids(job).items() if name.endswith(MERGE_ID)
+            f"{slurm_job_id}_0_log.out" for name, slurm_job_id in recorded_ids(job).items() if "/merge" in name
         }
         self._at: dict[str, int] = {}
         self._last = ""
@@ -243,15 +273,23 @@ class _Logs:
             yield from data[:whole].decode("utf-8", "replace").splitlines()
 
 
-def _all_jobs(ws: Workspace) -> Iterator[JobDir]:
+def _all_jobs(ws: Workspace) -> Iterator[JobDir | PipelineDir]:
     for user in scan.names(ws.jobs):
         with suppress(PermissionError):
             for name in scan.names(ws.jobs / user):
+                folder = ws.jobs / user / name
                 with suppress(NotFound):
-                    yield jobdir.open_job(ws.jobs / user / name)
+                    try:
+                        yield open_pipeline(folder) if is_pipeline(folder) else jobdir.open_job(folder)
+                    except (FileDamaged, SpecError) as error:  # one trap among the jobs must not hide all others
+                        _log.warning("Passing over %s: %s", folder, str(error).splitlines()[0])
 
 
-def _user() -> str:
-    import pwd
-
-    return pwd.getpwuid(os.getuid()).pw_name
+def _require_own(root: Path) -> None:
+    """Raises Conflict for a job of somebody else: to continue it would be to run their files as this user."""
+    owner = os.stat(root).st_uid
+    if owner != os.geteuid():
+        raise Conflict(
+            f"The job in {str(root)!r} is not yours; it belongs to user {owner}.",
+            hint="Ask its owner to do it, or invoke the endpoint yourself: hpcbatch batch-endpoint invoke --help",
+        )

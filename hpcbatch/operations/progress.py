@@ -26,6 +26,7 @@ class Progress:
     rate_per_s: float
     eta_s: float | None
     status: str
+    noun: str = "items"  # what is counted: the items of a model's job, the steps of a pipeline's
 
 
 @dataclass

@@ -5,17 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hpcbatch.environments.resolve import ResolvedEnvironment, resolve_environment
-from hpcbatch.errors import FileDamaged, SpecError
-from hpcbatch.operations.assets import ANONYMOUS, list_environment_maps, show_compute
-from hpcbatch.operations.deployments import deployment_document, find_environment, merge_documents
+from hpcbatch.environments.build import Say
+from hpcbatch.environments.resolve import ResolvedEnvironment, built, resolve_environment
+from hpcbatch.errors import FileDamaged, HpcBatchError, SpecError
+from hpcbatch.operations.assets import ANONYMOUS, find_environment, list_environment_maps, show_compute
+from hpcbatch.operations.deployments import deployment_document
 from hpcbatch.operations.endpoints import endpoint_name, require_deployment, show_endpoint
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.snapshots import code_file, model_folder
 from hpcbatch.spec.base import parse
 from hpcbatch.spec.compute import SLURM_FIELDS, SlurmSettings
+from hpcbatch.spec.edits import merge_documents
+from hpcbatch.spec.output_options import output_options
 from hpcbatch.spec.refs import AssetRef
 
 __all__ = [
@@ -81,6 +85,8 @@ class ResolvedSettings:
     output_file_name: str
     logging_level: str
     environment_variables: Mapping[str, str]
+    output_header: str = ""
+    output_input_column: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,14 @@ def resolve_deployment(ws: Workspace, endpoint: str, deployment: str | None) -> 
     actual = endpoint_name(ws, endpoint)
     name = deployment or show_endpoint(ws, actual)["defaults"]["deployment_name"]
     if name is None:
-        raise _no_default(ws, actual)
+        raise no_default(ws, actual)
     document = deployment_document(ws, actual, name)
+    if document.get("type") == "pipeline":
+        raise SpecError(
+            f"The deployment {name} of {actual} is a pipeline; it has no model to score with.",
+            hint=f"hpcbatch batch-endpoint invoke --name {actual} --deployment-name {name} --file inputs.yml",
+            field="deployment",
+        )
     model = _model(ws, document["model"])
     code = _code(ws, document["code"])
     environment, warnings = _environment(ws, document, model)
@@ -122,7 +134,11 @@ def resolve_deployment(ws: Workspace, endpoint: str, deployment: str | None) -> 
         code=code,
         environment=environment,
         compute=compute,
-        settings=ResolvedSettings(**settings, max_retries=retry["max_retries"], timeout_s=retry["timeout"]),
+        settings=ResolvedSettings(
+            **{**settings, **output_options(document["spec"].get("properties") or {})},
+            max_retries=retry["max_retries"],
+            timeout_s=retry["timeout"],
+        ),
         warnings=warnings,
     )
 
@@ -177,10 +193,40 @@ def _environment(
         found = find_environment(ws, AssetRef(found["name"]))
     if found is not None and found["name"] == ANONYMOUS:
         found = {**found, "name": None}
-    return resolve_environment(found, list_environment_maps(ws), model_name=model.name if model else None)
+    mlflow_model = Path(model.path) / model.basename if model and model.type == "mlflow_model" else None
+    return resolve_environment(
+        found,
+        list_environment_maps(ws),
+        root=ws.root,
+        model_name=model.name if model else None,
+        mlflow_model=mlflow_model,
+    )
 
 
-def _no_default(ws: Workspace, endpoint: str) -> SpecError:
+def chosen_environment(ws: Workspace, endpoint: str, name: str) -> dict[str, Any]:
+    """Which Python an invocation would use now: `name`, `python` (null: it would be built), `origin`, and as `problem`
+    why it cannot be used.
+    """
+    document = deployment_document(ws, endpoint_name(ws, endpoint), name)
+    try:
+        found, warnings = _environment(ws, document, _model(ws, document["model"]))
+    except HpcBatchError as error:
+        return {"python": None, "problem": str(error)}
+    return {"name": found.name, "python": found.python or None, "origin": found.origin, "warnings": list(warnings)}
+
+
+def build_environment(ws: Workspace, endpoint: str, name: str | None, say: Say) -> dict[str, Any]:
+    """Build the environment that an invocation of the deployment would build, unless it is there; `chosen_environment`.
+
+    Raises SpecError with what pip said.
+    """
+    resolved = resolve_deployment(ws, endpoint, name)
+    built(resolved.environment, ws.root, say)
+    return chosen_environment(ws, resolved.endpoint, resolved.deployment)
+
+
+def no_default(ws: Workspace, endpoint: str) -> SpecError:
+    """The SpecError for an endpoint without a default deployment: which deployments it has."""
     known = ws.registry.names("deployments", endpoint)
     if not known:
         require_deployment(ws, endpoint, "")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from hpcbatch.errors import SchedulerError
-from hpcbatch.fs import probe, scan
+from hpcbatch.fs import scan
 from hpcbatch.jobdir.coverage import Coverage, read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.jobdir.lessons import lessons_of
+from hpcbatch.operations import slurm_state
+from hpcbatch.records.job import JobRecord
 from hpcbatch.rounds import local
-from hpcbatch.rounds.submission import recorded_ids
 from hpcbatch.scheduler.base import Entry, State
 
 # Azure ML's words; scripts compare `Completed` and `Failed` exactly.
 TERMINAL = ("Completed", "Failed", "Canceled", "NotResponding", "Paused")
-_NEARLY_FULL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,26 +28,30 @@ class Status:
     slurm: tuple[Entry, ...] = ()
 
 
-Queue = Callable[[str], list[Entry]]
+class Queue(Protocol):
+    """Answers what is in the queue of *user*, by default the caller, under names that begin with *prefix*."""
+
+    def __call__(self, prefix: str, user: str = "") -> list[Entry]:
+        """Raises SchedulerError."""
 
 
 class OneLook:
-    """The user's whole queue, asked for at most once: for lists of jobs."""
+    """Each user's whole queue, asked for at most once: for lists of jobs."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] | None = None
+        self._entries: dict[str, list[Entry]] = {}
 
-    def __call__(self, prefix: str) -> list[Entry]:
+    def __call__(self, prefix: str, user: str = "") -> list[Entry]:
         """The entries whose name begins with *prefix*. Raises SchedulerError."""
-        if self._entries is None:
-            self._entries = _ask_slurm("hb-")
-        return [entry for entry in self._entries if entry.name.startswith(prefix)]
+        if user not in self._entries:
+            self._entries[user] = _ask_slurm("hb-", user)
+        return [entry for entry in self._entries[user] if entry.name.startswith(prefix)]
 
 
-def _ask_slurm(prefix: str) -> list[Entry]:
+def _ask_slurm(prefix: str, user: str = "") -> list[Entry]:
     from hpcbatch.scheduler import slurm_commands
 
-    return slurm_commands.queue(prefix)
+    return slurm_commands.queue(prefix, user)
 
 
 def status_of(job: JobDir, queue: Queue = _ask_slurm) -> Status:
@@ -83,8 +86,14 @@ def describe(job: JobDir, status: Status | None = None) -> dict[str, Any]:
         "deployment": record.deployment,
         "creation_context": {"created_at": record.created, "created_by": record.user},
         "compute": record.compute.name,
+        "environment": {
+            "name": record.scoring.environment_name,
+            "python": record.scoring.python,
+            "origin": record.scoring.environment_origin,
+        },
         "inputs": {"input": {"path": record.input_path, "type": record.input_type}},
-        "outputs": {"score": {"path": record.output_folder, "type": "uri_folder"}},
+        "outputs": {"score": {"path": _output_path(record), "type": "uri_folder"}},
+        **_tracked(job),
         "job_directory": str(job.root),
         "items": record.items,
         "mini_batches": record.mini_batches,
@@ -94,6 +103,18 @@ def describe(job: JobDir, status: Status | None = None) -> dict[str, Any]:
         ],
         "warnings": list(record.warnings),
     }
+
+
+def _output_path(record: JobRecord) -> str:
+    part = record.remote_output
+    return f"{part.protocol}://{part.root}" if part is not None else record.output_folder
+
+
+def _tracked(job: JobDir) -> dict[str, Any]:
+    """The MLflow run of the job, where a scoring script logged anything."""
+    if not scan.names(job.root / "mlruns"):
+        return {}
+    return {"mlflow": {"run_id": job.record.uuid, "tracking_uri": (job.root / "mlruns").as_uri()}}
 
 
 def progress_of(job: JobDir, coverage: Coverage | None = None) -> dict[str, Any]:
@@ -108,8 +129,14 @@ def progress_of(job: JobDir, coverage: Coverage | None = None) -> dict[str, Any]
             "attempts",
             "rows",
             "failures",
+            "failures_by_cause",
+            "run_s",
+            "elapsed_s",
+            "accounting",
+            "story",
         )
-        return {key: verdict.get(key) for key in keys} | {"output": verdict.get("output")}
+        files = {"files": verdict["files"]} if "files" in verdict else {}
+        return {key: verdict.get(key) for key in keys} | {"output": verdict.get("output")} | files
     found = coverage or read_coverage(job)
     done = found.items_done(job.record.scoring.mini_batch_size, job.record.items)
     return {
@@ -120,6 +147,10 @@ def progress_of(job: JobDir, coverage: Coverage | None = None) -> dict[str, Any]
         "attempts": found.attempts,
         "rows": found.rows,
         "failures": found.reports(),
+        "failures_by_cause": found.failures_by_cause(),
+        "run_s": round(found.run_ms / 1000, 3),
+        "accounting": asdict(found.accounting(over=False)),
+        "story": list(lessons_of(job, job.rounds()[-1]).story),
     }
 
 
@@ -141,57 +172,18 @@ def _local(job: JobDir) -> Status:
         return Status("Canceled", "The job was canceled.")
     if not any(name.startswith("local-") for name in scan.names(job.paths.rounds)):
         return Status("NotStarted", f"It was never started. Start it: hpcbatch job resume --name {job.record.name}")
-    return _stalled(job)
+    return Status(*slurm_state.stalled(job))
 
 
 def _slurm(job: JobDir, queue: Queue) -> Status:
     try:
-        entries = tuple(queue(job.record.slurm_name))
+        entries = tuple(queue(job.record.slurm_name, slurm_state.owner(job)))
     except SchedulerError as error:
-        return Status("Running", f"Slurm does not answer, so this is a guess from the job's files. {error.message}")
+        word = "CancelRequested" if job.canceled() else "Running"
+        return Status(word, f"Slurm does not answer, so this is a guess from the job's files. {error.message}")
     live = [e for e in entries if e.state is not State.ENDED]
     if not live:
-        return _not_in_queue(job)
+        return Status(*slurm_state.not_in_queue(job))
     if job.canceled():
         return Status("CancelRequested", slurm=entries)
-    return _live(live, entries)
-
-
-def _live(live: list[Entry], entries: tuple[Entry, ...]) -> Status:
-    workers = [e for e in live if not e.name.endswith(".m")]
-    running = [e for e in workers if e.state in (State.RUNNING, State.COMPLETING)]
-    held = [e for e in workers or live if e.state is State.HELD]
-    how = f"Held ({held[0].reason}). Let it run: scontrol release {_to_release(held)}" if held else ""
-    if running:
-        return Status("Running", f"{len(running)} array tasks are running. {how}".rstrip(), entries)
-    if workers:
-        return Status("Queued", how or f"Waiting in the queue ({workers[0].reason}).", entries)
-    return Status("Finalizing", how or "The merge is running or waiting to.", entries)
-
-
-def _to_release(held: list[Entry]) -> str:
-    """What to name to scontrol: the tasks, because of an array with ended tasks it complains; the array if many."""
-    names = [e.slurm_job_id for e in held if e.array_job_id == held[0].array_job_id]
-    return " ".join(names) if len(names) <= 5 and "[" not in "".join(names) else held[0].array_job_id
-
-
-def _not_in_queue(job: JobDir) -> Status:
-    from hpcbatch.scheduler import slurm_commands
-
-    if job.canceled():
-        return Status("Canceled", "The job was canceled.")
-    ids = sorted(set(recorded_ids(job).values()))
-    if not ids:
-        return Status("NotStarted", f"It was never submitted. Submit it: hpcbatch job resume --name {job.record.name}")
-    states = slurm_commands.history(ids, job.record.created)
-    said = ", ".join(f"{count} x {state}" for state, count in Counter(states.values()).most_common())
-    found = _stalled(job)
-    return Status(found.word, f"{found.detail} Accounting says: {said}." if said else found.detail)
-
-
-def _stalled(job: JobDir) -> Status:
-    text = f"Stalled: nothing runs, and it has no verdict. Continue it: hpcbatch job resume --name {job.record.name}"
-    if probe.free_bytes(job.root) < _NEARLY_FULL_BYTES:
-        again = f"hpcbatch job resume --name {job.record.name}"
-        text = f"Stalled: the filesystem of {str(job.root)!r} is full. Free some space, then: {again}"
-    return Status("NotResponding", text)
+    return Status(*slurm_state.in_queue(job, live), slurm=entries)

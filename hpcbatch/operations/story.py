@@ -12,6 +12,14 @@ if TYPE_CHECKING:
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _QUOTED_LINES = 20
+_TIMES = (("useful", "useful"), ("lost", "lost"), ("failed", "failed"), ("start_up", "start-up"))
+_EVENTS = (
+    ("preemptions", "preemption", "preemptions"),
+    ("time_limits", "time limit", "time limits"),
+    ("deaths", "lost attempt", "lost attempts"),
+    ("memory_kills", "kill for memory", "kills for memory"),
+    ("recomputed_mini_batches", "mini-batch run again", "mini-batches run again"),
+)
 
 
 def clean(text: str) -> str:
@@ -37,6 +45,17 @@ def clock(seconds: float) -> str:
     if days:
         return f"{days} d {hour:02}:{minute:02}"
     return f"{hour}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def cost(accounting: Mapping[str, Any]) -> str:
+    """What a job has cost: `12:30 useful, 0:12 lost, 0:40 start-up; 1.25 core hours; 2 preemptions`."""
+    spent = [(float(accounting.get(f"{key}_s") or 0), word) for key, word in _TIMES]
+    times = [f"{clock(seconds)} {word}" for seconds, word in spent if seconds >= 0.5 or word == "useful"]
+    hours = [f"{float(accounting.get('core_h') or 0):.3g} core hours"]
+    hours += [f"{float(accounting['gpu_h']):.3g} GPU hours"] if accounting.get("gpu_h") else []
+    counts = [(int(accounting.get(key) or 0), one, many) for key, one, many in _EVENTS]
+    events = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+    return "; ".join(", ".join(part) for part in (times, hours, events) if part)
 
 
 def items_done(job: Mapping[str, Any]) -> int:

@@ -4,30 +4,55 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hpcbatch.errors import Conflict, NotFound, SpecError
+from hpcbatch.fs.publish import explained
 from hpcbatch.ids import canonical
+from hpcbatch.operations.registries import adopted, how_to_map, shared_workspace
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.snapshots import model_folder
 from hpcbatch.registry.store import Revision, Stream
-from hpcbatch.spec.assets import Asset
-from hpcbatch.spec.base import COMMAND_LINE
+from hpcbatch.spec.assets import Asset, AssetTexts
+from hpcbatch.spec.base import COMMAND_LINE, parse
+from hpcbatch.spec.edits import Edit
 from hpcbatch.spec.refs import AssetRef
 from hpcbatch.spec.yamlfile import Loaded, load
 
-KINDS = {"model": "models", "environment": "environments", "data": "data", "compute": "computes"}
+KINDS = {
+    "model": "models",
+    "environment": "environments",
+    "data": "data",
+    "compute": "computes",
+    "component": "components",
+}
 _CREATE = {
     "model": "hpcbatch model create --name {name} --type custom_model --path PATH",
     "environment": "hpcbatch environment create --file environment.yml",
     "data": "hpcbatch data create --name {name} --path PATH",
+    "component": "hpcbatch component create --file component.yml",
     "compute": "hpcbatch compute create --name {name} --type slurm --set partition=PARTITION",
 }
+TEXTS = ("description", "tags", "properties")
 A = TypeVar("A", bound=Asset)
 Source = Path | str | Loaded
+
+
+class Archived(Enum):
+    """What a list does with what was archived."""
+
+    HIDDEN = "hidden"
+    INCLUDED = "included"
+    ONLY = "only"
+
+    def lists(self, is_archived: bool) -> bool:
+        """Whether the list holds what is (not) archived."""
+        return self is Archived.INCLUDED or is_archived == (self is Archived.ONLY)
 
 
 def document_from(
@@ -59,6 +84,8 @@ def located(loaded: Loaded, section: str = "") -> Iterator[None]:
         yield
     except SpecError as error:
         if error.fields.get("file") is None and error.fields.get("field"):
+            if section and error.message.startswith(f"{error.fields['field']}:"):
+                error.message = f"{section}.{error.message}"
             error.fields["field"] = f"{section}.{error.fields['field']}".lstrip(".")
             path = tuple(str(error.fields["field"]).split("."))
             around = [path[:length] for length in range(len(path), 0, -1)]
@@ -87,8 +114,10 @@ def local_path(text: str, folder: Path, *, field: str) -> Path:
             found=text,
             allowed="a local file or folder",
         )
-    path = Path(os.path.abspath(folder / Path(text.removeprefix("file://")).expanduser()))
-    if not path.exists():
+    path = Path(os.path.abspath(folder / Path(text.removeprefix("file:").removeprefix("//")).expanduser()))
+    with explained(path):
+        is_there = path.exists()
+    if not is_there:
         raise SpecError(
             f"{field}: {str(path)!r} does not exist.",
             hint=f"Relative paths start at {str(folder)!r}. Correct {field}, and run the same command again.",
@@ -99,7 +128,7 @@ def local_path(text: str, folder: Path, *, field: str) -> Path:
     return path
 
 
-def add_version(ws: Workspace, kind: str, asset: Asset, content: Mapping[str, Any]) -> Revision:
+def add_version(ws: Workspace, kind: str, asset: Asset, content: Mapping[str, Any]) -> AssetVersion:
     """Register *content* as a version of *asset*: the given one, or the next whole number.
 
     The same content again is the version that is there. Raises Conflict if the version is there with another content.
@@ -112,7 +141,7 @@ def add_version(ws: Workspace, kind: str, asset: Asset, content: Mapping[str, An
         history = versions_of(stream)
         version = wanted or str(max((int(v) for v in history if v.isdigit()), default=0) + 1)
         same = history.get(wanted) if wanted else next(iter(history.values()), None)
-        if same is not None and canonical((same.document or {})["content"]) == canonical(body):
+        if same is not None and canonical(same.content) == canonical(body):
             raise _Already(same)
         if wanted and same is not None:
             raise Conflict(
@@ -124,33 +153,111 @@ def add_version(ws: Workspace, kind: str, asset: Asset, content: Mapping[str, An
         return {"name": name, "version": version, "content": body}
 
     try:
-        return stream.update(change, "create")
+        revision = stream.update(change, "create")
     except _Already as already:
-        return already.revision
+        return already.version
+    return AssetVersion(revision, revision)
+
+
+@dataclass(frozen=True)
+class AssetVersion:
+    """One version of an asset: the revision that made it, and the one that says what it is now."""
+
+    made: Revision
+    now: Revision
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Type, path and texts."""
+        return dict((self.now.document or {})["content"])
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether lists leave it out."""
+        return bool((self.now.document or {}).get("archived"))
 
 
 class _Already(Exception):
     """The version is there with the same content."""
 
-    def __init__(self, revision: Revision) -> None:
-        super().__init__(revision.number)
-        self.revision = revision
+    def __init__(self, version: AssetVersion) -> None:
+        super().__init__(version.now.number)
+        self.version = version
 
 
-def versions_of(stream: Stream) -> dict[str, Revision]:
-    """Each version of an asset with the revision that made it, the most recently created first."""
-    found: dict[str, Revision] = {}
+def versions_of(stream: Stream) -> dict[str, AssetVersion]:
+    """Each version of an asset, the most recently created first; what was changed later does not count for that."""
+    found: dict[str, AssetVersion] = {}
     for revision in stream.revisions():
         if revision.document is not None:
-            found.setdefault(str(revision.document["version"]), revision)
-    return found
+            version = str(revision.document["version"])
+            found[version] = AssetVersion(revision, found[version].now if version in found else revision)
+    newest = sorted(found, key=lambda version: found[version].made.number, reverse=True)
+    return {version: found[version] for version in newest}
 
 
 def find_asset(ws: Workspace, kind: str, ref: AssetRef) -> dict[str, Any]:
-    """The asset that *ref* names: its version, or the most recently created one. Raises NotFound with what there is."""
-    history = versions_of(ws.registry.stream(KINDS[kind], ref.name))
+    """The asset that *ref* names: its version, or the most recently created one. Raises NotFound with what there is.
+
+    A reference to a registry is looked up in the workspace that stands for it, else in this one.
+    """
+    other = shared_workspace(ref)
+    if other is not None:
+        return adopted(ws, other, kind, find_asset(other, kind, replace(ref, registry=None)))
+    try:
+        return show_of(ws, _find(ws, kind, ref))
+    except NotFound as error:
+        if ref.registry:
+            error.hint += f"\nOr say which workspace stands for the registry {ref.registry}: {how_to_map(ref)}"
+        raise
+
+
+def update_asset(ws: Workspace, kind: str, ref: AssetRef, edit: Edit) -> dict[str, Any]:
+    """Change description, tags or properties of one version, never what it holds. Raises NotFound, SpecError."""
+
+    def change(before: Mapping[str, Any]) -> dict[str, Any]:
+        texts = {key: before["content"].get(key) for key in TEXTS}
+        source = Loaded(edit.applied(texts), COMMAND_LINE, {}, Path.cwd(), overridden=edit.paths)
+        checked = parse(AssetTexts, source)
+        return {**before, "content": {**before["content"], **checked.model_dump()}}
+
+    return _change_version(ws, kind, ref, change, "update")
+
+
+def archive_asset(ws: Workspace, kind: str, ref: AssetRef, *, archived: bool = True) -> None:
+    """Leave the version (without one, every version) out of lists, or put it back. References to it go on working."""
+    history = _history(ws, kind, ref.name)
+    versions = [_version_of(_find(ws, kind, ref))] if ref.version or ref.label else list(history)
+    for version in versions:
+        if history[version].is_archived != archived:
+            one = AssetRef(ref.name, version)
+            _change_version(ws, kind, one, lambda before: {**before, "archived": archived}, "archive")
+
+
+def _change_version(
+    ws: Workspace, kind: str, ref: AssetRef, change: Callable[[Mapping[str, Any]], dict[str, Any]], op: str
+) -> dict[str, Any]:
+    """Commit change(the document of the version that *ref* names), whatever happened meanwhile to other versions."""
+    version = _version_of(_find(ws, kind, ref))
+    one = AssetRef(ref.name, version)
+    stream = ws.registry.stream(KINDS[kind], ref.name)
+    stream.update(lambda _newest: change(dict(_find(ws, kind, one).now.document or {})), op)
+    return find_asset(ws, kind, one)
+
+
+def _version_of(found: AssetVersion) -> str:
+    return str((found.now.document or {})["version"])
+
+
+def _history(ws: Workspace, kind: str, name: str) -> dict[str, AssetVersion]:
+    history = versions_of(ws.registry.stream(KINDS[kind], name))
     if not history:
-        raise not_found(kind, ref.name, ws.registry.names(KINDS[kind]))
+        raise not_found(kind, name, ws.registry.names(KINDS[kind]))
+    return history
+
+
+def _find(ws: Workspace, kind: str, ref: AssetRef) -> AssetVersion:
+    history = _history(ws, kind, ref.name)
     if ref.label not in (None, "latest", "default"):
         raise NotFound(
             f"The {kind} {ref.name!r} has no label {ref.label!r}.",
@@ -158,33 +265,41 @@ def find_asset(ws: Workspace, kind: str, ref: AssetRef) -> dict[str, Any]:
             known=list(history),
         )
     if ref.version is None:
-        return show_of(ws, next(iter(history.values())))
+        return next(iter(history.values()))
     if ref.version not in history:
         raise NotFound(
             f"The {kind} {ref.name!r} has no version {ref.version!r}. It has: {', '.join(history)}.",
             hint=f"hpcbatch {kind} show --name {ref.name} --version {next(iter(history))}",
             known=list(history),
         )
-    return show_of(ws, history[ref.version])
+    return history[ref.version]
 
 
-def list_assets(ws: Workspace, kind: str, name: str | None) -> list[dict[str, Any]]:
+def list_assets(
+    ws: Workspace, kind: str, name: str | None, archived: Archived = Archived.HIDDEN
+) -> list[dict[str, Any]]:
     """All versions of the asset *name*, or the newest version of every one, newest first or by name."""
     if name is not None:
-        find_asset(ws, kind, AssetRef(name))
-        history = versions_of(ws.registry.stream(KINDS[kind], name))
-        return [show_of(ws, revision) for revision in history.values()]
-    return [find_asset(ws, kind, AssetRef(one)) for one in ws.registry.names(KINDS[kind])]
+        return [show_of(ws, one) for one in _history(ws, kind, name).values() if archived.lists(one.is_archived)]
+    newest = []
+    for each in ws.registry.names(KINDS[kind]):
+        listed = (one for one in _history(ws, kind, each).values() if archived.lists(one.is_archived))
+        newest += [show_of(ws, one) for one in islice(listed, 1)]
+    return newest
 
 
-def show_of(ws: Workspace, revision: Revision) -> dict[str, Any]:
-    """The asset version in *revision* as `show` prints it."""
-    document = revision.document or {}
-    name, version, content = document["name"], document["version"], dict(document["content"])
+def show_of(ws: Workspace, found: AssetVersion) -> dict[str, Any]:
+    """The version of an asset as `show` prints it."""
+    document = found.now.document or {}
+    name, version, content = document["name"], document["version"], found.content
     shown: dict[str, Any] = {"id": f"azureml:{name}:{version}", "name": name, "version": version, **content}
     if "digest" in content:
         shown["path"] = str(model_folder(ws.root, content["digest"]) / content["basename"])
-    shown["creation_context"] = {"created_at": revision.created, "created_by": revision.author}
+    shown["creation_context"] = {"created_at": found.made.created, "created_by": found.made.author}
+    if found.now is not found.made:
+        shown["creation_context"] |= {"last_modified_at": found.now.created, "last_modified_by": found.now.author}
+    if found.is_archived:
+        shown["archived"] = True
     return shown
 
 

@@ -84,7 +84,7 @@ def configure_defaults(defaults: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise SpecError("usage: --defaults KEY=VALUE [KEY=VALUE ...]", found=text, allowed="KEY=VALUE")
-        is_path = key == "workspace" and ("/" in value or value in (".", ".."))
+        is_path = (key == "workspace" or key.startswith("registries.")) and ("/" in value or value in (".", ".."))
         changes[key] = os.path.abspath(os.path.expanduser(value)) if is_path else value
 
     def change(before: dict[str, Any] | None) -> dict[str, Any]:

@@ -12,14 +12,19 @@ ModelType = Annotated[Literal["custom_model", "mlflow_model", "triton_model"], B
 DataType = Annotated[Literal["uri_file", "uri_folder", "mltable"], BeforeValidator(lowered)]
 
 
-class Asset(Document):
+class AssetTexts(Document):
+    """What may change of a registered version, whose content may not."""
+
+    description: str | None = None
+    tags: TextMapping = Field(default_factory=dict)
+    properties: FreeMapping = Field(default_factory=dict)
+
+
+class Asset(AssetTexts):
     """What all named assets have."""
 
     name: AssetName | None = None
     version: Version | None = None
-    description: str | None = None
-    tags: TextMapping = Field(default_factory=dict)
-    properties: FreeMapping = Field(default_factory=dict)
 
 
 class Model(Asset):
@@ -40,6 +45,7 @@ class Data(Asset):
 
     type: DataType = "uri_folder"
     path: Annotated[str, Field(min_length=1)]
+    storage_options: FreeMapping = Field(default_factory=dict)
     datastore: str | None = None
 
 
@@ -48,6 +54,19 @@ class Build(Document):
 
     path: str | None = None
     dockerfile_path: str | None = None
+
+
+def _without_docker(data: Any) -> Any:
+    """`docker: {image: I}` or `docker: {build: {dockerfile: F}}`, as the previews of 2021 had it, in today's words."""
+    docker = data.get("docker") if isinstance(data, dict) else None
+    if not isinstance(docker, dict) or not docker.keys() <= {"image", "build"}:
+        return data
+    build = docker.get("build")
+    rest = {key: value for key, value in data.items() if key != "docker"}
+    if isinstance(build, dict) and "dockerfile" in build:
+        file = {"dockerfile_path": build["dockerfile"]}
+        docker = {**docker, "build": {**{key: one for key, one in build.items() if key != "dockerfile"}, **file}}
+    return {**rest, **docker}
 
 
 class Environment(Asset):
@@ -68,7 +87,7 @@ class Environment(Asset):
         if roots:
             message = f"{', '.join(roots)} at the root make this a conda file, not an environment"
             raise wrong(message, "an environment whose `conda_file:` names the conda file")
-        return data
+        return _without_docker(data)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Environment:

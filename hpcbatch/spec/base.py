@@ -82,12 +82,14 @@ TextMapping = Annotated[dict[str, str], BeforeValidator(_text_mapping)]
 FreeMapping = Annotated[dict[str, Any], BeforeValidator(_empty_mapping)]
 
 
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z0-9])(?=[A-Z][a-z])")
+
+
 def lowered(value: Any) -> Any:
     """Azure compares these words without regard to case, `_` and `-`: `AppendRow`, `append_row`."""
     if not isinstance(value, str):
         return value
-    snake = "".join(f"_{c.lower()}" if c.isupper() and i and value[i - 1].islower() else c for i, c in enumerate(value))
-    return snake.lower().replace("-", "_")
+    return _HUMP.sub("_", value).lower().replace("-", "_")
 
 
 COMMAND_LINE = "the command line"

@@ -118,6 +118,14 @@ class Compute(SlurmSettings):
     created_on: str | None = None
     resource_id: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _priority_is_the_tier(cls, data: Any) -> Any:
+        """`priority: LowPriority` was the word of the previews of 2021."""
+        if isinstance(data, dict) and "priority" in data and "tier" not in data:
+            return {**{key: value for key, value in data.items() if key != "priority"}, "tier": data["priority"]}
+        return data
+
     @model_validator(mode="after")
     def _fields_belong_to_the_type(self) -> Self:
         given = [name for name in SLURM_FIELDS if getattr(self, name) is not None]

@@ -26,22 +26,20 @@ from hpcbatch.spec.base import (
     wrong,
 )
 from hpcbatch.spec.compute import SlurmSettings
+from hpcbatch.spec.output_options import output_options
 from hpcbatch.spec.yamlfile import FieldPath, Loaded
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 _FILE_NAME_RULE = "a file name without '/', not beginning with '_' or '.', at most 200 bytes"
-_OTHER_FORMATS = (".parquet", ".pqt", ".jsonl")
 
 
 def _file_name_problem(name: str) -> tuple[str, str] | None:
     """What is wrong with *name* for the merged output, and what is allowed; None if nothing is."""
     bad = "/" in name or name.startswith(("_", ".")) or not name or any(ord(c) < 32 or ord(c) == 127 for c in name)
-    if bad or len(name.encode("utf-8", "surrogateescape")) > 200:
+    if bad or len(name.encode("utf-8", "surrogatepass")) > 200:
         return f"{name[:80]!r} is not a plain file name", _FILE_NAME_RULE
-    if name.lower().endswith(_OTHER_FORMATS):
-        return f"{name[:80]!r} names a format that is not written yet: rows are text", "a name for text, such as x.csv"
     return None
 
 
@@ -69,6 +67,14 @@ def _variables(value: dict[str, str]) -> dict[str, str]:
         if not _VARIABLE.match(name) or "\0" in text:
             rule = "letters, digits and _, not beginning with a digit"
             raise wrong(f"{name!r} cannot be an environment variable", rule)
+    return value
+
+
+def _properties(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        output_options(value)
+    except SpecError as error:
+        raise wrong(error.message.rstrip("."), str(error.fields["allowed"])) from error
     return value
 
 
@@ -146,7 +152,7 @@ class ModelBatchDeployment(Document):
     type: Literal["model"] = "model"
     description: str | None = None
     tags: TextMapping = Field(default_factory=dict)
-    properties: FreeMapping = Field(default_factory=dict)
+    properties: Annotated[FreeMapping, AfterValidator(_properties)] = Field(default_factory=dict)
     model: ModelField | None = None
     code_configuration: CodeConfiguration | None = None
     environment: EnvironmentField | None = None

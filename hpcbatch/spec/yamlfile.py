@@ -205,6 +205,17 @@ def _scalar(text: str) -> Any:
     return text
 
 
+def _characters(node: yaml.ScalarNode, path: FieldPath) -> str:
+    """The text of *node*, in which two escapes as JSON writes them may be the halves of one character."""
+    text = str(node.value)
+    if not any("\ud800" <= c <= "\udfff" for c in text):
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise _Refused("This is half of a character.", node, ascii(text), "whole characters", path) from error
+
+
 class _Reader:
     """Turns nodes into data and remembers the line of every field."""
 
@@ -219,7 +230,7 @@ class _Reader:
             raise _Refused("This expands to too many values or levels.", node, "more", allowed, path)
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
-            return _scalar(node.value) if node.style is None else node.value
+            return _scalar(node.value) if node.style is None else _characters(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child, (*path, index)) for index, child in enumerate(node.value)]
         return self._mapping(node, path)
@@ -229,7 +240,7 @@ class _Reader:
         for key, child in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise _Refused("A field name must be plain text.", key, key.id, "text", path)
-            name = key.value
+            name = _characters(key, path)
             if name in result:
                 before = self.lines[(*path, name)]
                 text = f"{name!r} is given twice; the first time in line {before}."

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from hpcbatch.operations.assets import create_model
+from hpcbatch.operations.assets import create_compute, create_model, map_environment
 from hpcbatch.operations.endpoints import create_endpoint
 from hpcbatch.operations.workspace import Workspace
+from tests.unit.operations.pipelines import write_project
 
 DEPLOYMENT = """\
 name: blue
@@ -52,4 +54,20 @@ def ready(ws: Workspace, project: Path) -> Workspace:
     """A workspace that holds the endpoint and the model."""
     create_endpoint(ws, file=project / "endpoint.yml")
     create_model(ws, name="heart", path=str(project / "model"))
+    return ws
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    """A project with a pipeline, the component of one of its steps, and a deployment."""
+    return write_project(tmp_path / "graph")
+
+
+@pytest.fixture
+def stocked(ws: Workspace, graph: Path) -> Workspace:
+    """A workspace with all that the pipeline of that project names."""
+    create_model(ws, name="heart", type="mlflow_model", path=str(graph / "model"))
+    create_compute(ws, name="batch-cluster", type="local")
+    map_environment(ws, "*", sys.executable)
+    create_endpoint(ws, name="heart-batch")
     return ws

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcbatch.dataio.addresses import parse_address
 from hpcbatch.errors import NotFound, SpecError
 from hpcbatch.operations import assets, deployments, endpoints
 from hpcbatch.operations.invoke import InputRef, InvokeRequest, invoke
@@ -56,17 +57,66 @@ def test_a_data_asset_is_scored_by_its_reference(ws: Workspace, tmp_path: Path) 
         invoke(ws, InvokeRequest("names", input=InputRef("azureml:nothing:1")))
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/x", "https://example.org/x.csv", "azureml://datastores/d/paths/p"])
-def test_what_cannot_be_read_here_is_refused_before_anything_is_made(ws: Workspace, path: str) -> None:
-    """The sentence says what can be named instead; no job is left behind."""
-    with pytest.raises(SpecError, match="not on a filesystem that the cluster sees"):
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (
+            "azureml://datastores/d/paths/p/q",
+            r"known to the datastore 'd'(.|\n)*blob\.core\.windows\.net/CONTAINER/p/q",
+        ),
+        ("azureml://subscriptions/s/workspaces/w/datastores/d/paths/p", "known to the datastore 'd'"),
+        ("https://user:tell-nobody@example.org/x.csv", "carries a password"),
+        ("https://a.blob.core.windows.net/c/x.csv?sv=1&sig=tell-nobody", r"carries a secret \(`sig="),
+        ("https://b.s3.amazonaws.com/x?X-Amz-Signature=tell-nobody", "X-Amz-Signature"),
+        ("https://host/x?access_token=tell-nobody", "access_token"),
+        ("s3://key:tell-nobody@bucket/x", "carries a password"),
+        ("simplecache::s3://bucket/x", "chained"),
+        ("memory://x", "cannot read"),
+        ("adl://x/y", "cannot read"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_anything_is_made(ws: Workspace, path: str, words: str) -> None:
+    """The sentence says what can be named instead, and never what is secret; no job is left behind."""
+    with pytest.raises(SpecError, match=words) as caught:
         invoke(ws, InvokeRequest("names", input=InputRef(path)))
+    assert "tell-nobody" not in str(caught.value) + str(caught.value.fields)
     assert not ws.jobs.exists()
 
 
-@pytest.mark.parametrize("name", ["_SUCCESS.json", ".hidden", "a/b", "rows.parquet"])
+@pytest.mark.parametrize(
+    ("text", "protocol", "path", "options"),
+    [
+        ("wasbs://data@acc.blob.core.windows.net/a/b", "abfs", "data/a/b", {"account_name": "acc"}),
+        ("abfss://data@acc.dfs.core.windows.net/a", "abfs", "data/a", {"account_name": "acc"}),
+        ("https://acc.blob.core.windows.net/data/a%20b/", "abfs", "data/a b", {"account_name": "acc"}),
+        ("https://host/a%20b?x=1", "https", "https://host/a b", {}),
+        ("s3://bucket/a?b", "s3", "bucket/a?b", {}),
+    ],
+)
+def test_azure_s_forms_are_understood(text: str, protocol: str, path: str, options: dict[str, str]) -> None:
+    """Containers are read by Azure's own protocol; one blob at a web address by the web's."""
+    found = parse_address(text, field="input", listed=True)
+    assert (found.protocol, found.path, found.options) == (protocol, path, options)
+    one = parse_address("https://acc.blob.core.windows.net/data/x.csv", field="input", listed=False)
+    assert (one.protocol, one.path) == ("https", "https://acc.blob.core.windows.net/data/x.csv")
+
+
+def test_secrets_of_the_shell_do_not_travel_by_accident(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing would work with them and the job would not: said at once, with the line to type."""
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tell-nobody")
+    with pytest.raises(SpecError, match=r"storage_options\.secret\.env=AWS_SECRET_ACCESS_KEY"):
+        invoke(ws, InvokeRequest("names", input=InputRef("s3://bucket/x")))
+
+
+def test_file_addresses_are_paths(ws: Workspace, tmp_path: Path) -> None:
+    assert scored(ws, f"file://{tmp_path}/data", tmp_path / "o1") == "a.txt\nb.txt\n"
+    assert scored(ws, f"{tmp_path}/d*/b*", tmp_path / "o2") == "b.txt\n"
+
+
+@pytest.mark.parametrize("name", ["_SUCCESS.json", ".hidden", "a/b"])
 def test_an_output_name_that_would_mislead_is_refused(ws: Workspace, tmp_path: Path, name: str) -> None:
-    """Names of ours, hidden ones, and formats that rows are not written in."""
+    """Names of ours, hidden ones, and paths."""
     request = InvokeRequest("names", input=InputRef(str(tmp_path / "data")), overrides={"output_file_name": name})
     with pytest.raises(SpecError, match="output_file_name"):
         invoke(ws, request)

@@ -12,7 +12,7 @@ from hpcbatch.errors import FileDamaged, NotFound, SpecError
 from hpcbatch.operations import assets
 from hpcbatch.operations.deployments import create_deployment, update_deployment
 from hpcbatch.operations.endpoints import update_endpoint
-from hpcbatch.operations.resolve import resolve_compute, resolve_deployment
+from hpcbatch.operations.resolve import build_environment, chosen_environment, resolve_compute, resolve_deployment
 from hpcbatch.operations.workspace import Workspace
 
 
@@ -103,14 +103,26 @@ def test_the_deployments_slurm_settings_are_put_over_the_computes(deployed: Work
     }
 
 
-def test_the_environment_follows_maps_made_later(deployed: Workspace, tmp_path: Path) -> None:
+def test_the_environment_follows_maps_made_later(
+    deployed: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A user answers the warning by a map; the deployment need not be made again."""
+    monkeypatch.setenv("PATH", str(tmp_path))
     before = resolve_deployment(deployed, "heart-batch", "blue")
-    assert before.environment.origin == "own"
-    assert "environment map 'heart-env'" in before.warnings[0]
+    assert before.environment.origin.startswith("built from ")
+    assert "asks for Python 3.8.5" in before.warnings[0]
+    assert chosen_environment(deployed, "Heart-Batch", "blue")["python"] is None
     assets.map_environment(deployed, "heart-*", sys.executable)
     after = resolve_deployment(deployed, "heart-batch", "blue")
     assert (after.environment.origin, after.warnings) == ("map 'heart-*'", ())
+    chosen = {"name": "heart-env", "python": sys.executable, "origin": "map 'heart-*'", "warnings": []}
+    assert chosen_environment(deployed, "heart-batch", "blue") == chosen
+    assert build_environment(deployed, "heart-batch", "blue", print) == chosen, "nothing to build"
+    link = tmp_path / "python"
+    link.symlink_to(sys.executable)
+    assets.map_environment(deployed, "heart-*", str(link))
+    link.unlink()
+    assert "does not exist" in chosen_environment(deployed, "heart-batch", "blue")["problem"]
 
 
 def test_an_environment_registered_later_is_found(deployed: Workspace) -> None:

@@ -1,0 +1,118 @@
+"""Continue a job that stopped half-way, or end one: what `job resume` and `job cancel` do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+from hpcbatch.errors import Conflict, SchedulerError
+from hpcbatch.jobdir import jobdir, repair
+from hpcbatch.jobdir.coverage import read_coverage
+from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.operations import slurm_state
+from hpcbatch.operations.invoke import submit
+from hpcbatch.operations.status import Status, status_of
+from hpcbatch.planning.plan import cut, group_count
+from hpcbatch.records.plan import pack_plan
+from hpcbatch.rounds import local
+from hpcbatch.rounds.standing import groups_noted, held, merges_noted
+from hpcbatch.scheduler.base import State
+
+
+def resume(job: JobDir) -> None:
+    """Do what helps the job: release what is held, finish its submission, or run what is missing in a new round.
+
+    Nothing for a job that runs, or is Completed. Raises Conflict for one that was canceled, or whose every mini-batch
+    has a result that the verdict did not accept; SchedulerError where Slurm refuses.
+    """
+    status = status_of(job)
+    if status.word == "Completed":
+        return
+    if status.word in ("Running", "Queued", "Finalizing", "Preparing"):
+        if job.record.compute.kind == "slurm":
+            _help_along(job, status)
+        return
+    if job.canceled():
+        raise Conflict(f"Job {job.record.name!r} was canceled.", hint="Invoke the endpoint again.")
+    if _has_stopped(job, status):
+        coverage = read_coverage(job)
+        if status.word == "Failed" and coverage.complete:
+            raise Conflict(
+                f"Job {job.record.name!r} failed, and has a result for every mini-batch: {status.detail}",
+                hint="Invoke the endpoint again.",
+            )
+        missing = coverage.missing()
+        count = sum(stop - start for start, stop in missing)
+        number = job.rounds()[-1] + 1
+        groups = group_count(count, at_once=job.record.compute.throttle) if count else 0
+        repair.plan_repair(job, number, pack_plan(number, cut(missing, groups)), repair.crashed_starts(job))
+    submit(job, job.rounds()[-1])
+
+
+def cancel(job: JobDir) -> None:
+    """Ask for the end of a job; one that has ended is left as it is.
+
+    Its Slurm jobs are found by their name, which no other job has: an id may have been given to another job since.
+    """
+    if job.verdict() is not None:
+        return
+    jobdir.publish_document(job.paths.canceled, {"by": job.record.user, "at": time.time()})
+    if job.record.compute.kind == "local":
+        pid = local.supervisor(job)
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # its workers hold a lifeline to it and end too
+        return
+    from hpcbatch.scheduler import slurm_commands
+
+    live = [e for e in slurm_commands.queue(job.record.slurm_name) if e.state is not State.ENDED]
+    if ids := sorted({e.array_job_id for e in live}):
+        slurm_commands.call(["scancel", "--quiet", *ids])
+
+
+def _has_stopped(job: JobDir, status: Status) -> bool:
+    """Whether what is missing needs a new round: the newest was submitted, and came to its end."""
+    if job.record.compute.kind == "local":
+        return status.word == "Failed"
+    latest = job.rounds()[-1]
+    submitted = groups_noted(job, latest) > 0 or bool(merges_noted(job, latest))
+    return status.word == "Failed" or (status.word != "NotStarted" and submitted)
+
+
+def _help_along(job: JobDir, status: Status) -> None:
+    """Release what is held, submit what a limit held back, and do not wait for array tasks that have ended."""
+    from hpcbatch.rounds.submission import submit_merge, submit_round  # submitit, only where Slurm is used
+
+    entries = list(status.slurm)
+    names = held(entries)
+    unfinished = slurm_state.submission_is_unfinished(job)
+    gone = slurm_state.phantoms(job, entries)
+    if not (names or unfinished or gone):
+        return
+    if names:
+        _release(names, sorted({e.reason for e in entries if e.state is State.HELD}))
+    latest = job.rounds()[-1]
+    if unfinished:
+        try:
+            submit_round(job, latest)
+        except SchedulerError as error:
+            if not error.fields.get("limit"):  # no room yet: `job show` says so
+                raise
+    if gone and read_coverage(job).complete:
+        submit_merge(job, latest, max(merges_noted(job, latest), default=-1) + 1, [])
+
+
+def _release(names: list[str], reasons: list[str]) -> None:
+    from hpcbatch.scheduler import slurm_commands
+
+    try:
+        slurm_commands.call(["scontrol", "release", *names])
+    except SchedulerError as error:
+        what = " ".join(names)
+        raise SchedulerError(
+            f"Slurm did not release {what}, held as {', '.join(reasons)}. {error.message}",
+            hint=f"Who holds it has to release it. Ask the administrators of the site for: scontrol release {what}",
+            **error.fields,
+        ) from error

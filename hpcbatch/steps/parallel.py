@@ -1,0 +1,129 @@
+"""A step of `type: parallel`: an ordinary mini-batch job below the step, run by the local engine where the step runs.
+
+Its plan is made when the step's turn comes, because its input may be what another step wrote. All attempts at the step
+continue the one job, so what a preempted attempt finished is not run again: the ledger knows.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcbatch.dataio.inputs import list_items
+from hpcbatch.errors import SpecError
+from hpcbatch.fs import publish, scan
+from hpcbatch.ids import canonical, sha256
+from hpcbatch.jobdir import jobdir
+from hpcbatch.jobdir.jobdir import Draft, JobDir
+from hpcbatch.pipeline.command import Value, render
+from hpcbatch.planning.plan import cut, group_count, mini_batch_count
+from hpcbatch.records.job import CodePart, ComputePart, JobRecord, ScoringPart
+from hpcbatch.records.pipeline import ParallelPart, PipelineStep
+from hpcbatch.records.plan import pack_manifest, pack_plan
+from hpcbatch.steps.pipelinedir import PipelineDir
+from hpcbatch.worker.environment import SlurmTask
+
+INIT_TIMEOUT_S = 3600.0
+ROWS = "parallel_run_step.txt"  # Azure ML's default for append_row_file_name
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the mini-batch job of a step is, and where its outputs lie whatever attempt makes them."""
+
+    folder: Path
+    outputs: Path
+
+
+def engine_of(job: PipelineDir, step: PipelineStep, round_number: int) -> Engine:
+    """The places of a parallel step in a round."""
+    steps = job.root / "steps"
+    return Engine(steps / f"{step.name}.e{round_number}", steps / f"{step.name}.o{round_number}")
+
+
+def environment(step: PipelineStep, slurm: SlurmTask, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the engine. On several nodes it starts the worker of each group on the node of that number;
+    the worker is told nothing of Slurm: its requeue is the business of the step.
+    """
+    if step.instance_count == 1 or not slurm.job_id:
+        return dict(environ)
+    forgotten = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
+    launcher = ["srun", f"--jobid={slurm.job_id}", "--overlap", "--nodes=1", "--ntasks=1", "--relative={group}",
+                "--export=ALL", "env", *(word for name in forgotten for word in ("-u", name))]  # fmt: skip
+    return {**environ, "HPCBATCH_WORKER_LAUNCHER": json.dumps(launcher)}
+
+
+def prepare(
+    job: PipelineDir, step: PipelineStep, engine: Engine, inputs: Mapping[str, Value], outputs: Mapping[str, Value]
+) -> JobDir:
+    """The mini-batch job of *step*: made by its first attempt, found by the later ones. Raises SpecError."""
+    part = step.parallel
+    assert part is not None
+    if engine.folder.name not in scan.names(engine.folder.parent):
+        arguments = shlex.split(render(part.program_arguments, inputs, outputs))
+        jobdir.create(engine.folder, _draft(job, step, engine, inputs[part.input].text, arguments))
+    return jobdir.open_job(engine.folder)
+
+
+def _draft(job: PipelineDir, step: PipelineStep, engine: Engine, path: str, arguments: list[str]) -> Draft:
+    part, code = step.parallel, step.code
+    assert part is not None
+    if code is None:
+        raise SpecError(
+            f"The parallel step {step.name!r} has no code.", hint="Give its task a `code` folder.", field="task.code"
+        )
+    kind = "uri_file" if Path(path).is_file() else "uri_folder"
+    items = list_items(path, kind)
+    manifest = pack_manifest(items.names, root=items.root, mini_batch_size=part.mini_batch_size)
+    count = mini_batch_count(len(items.names), part.mini_batch_size)
+    groups = group_count(count, at_once=step.instance_count)
+    record = JobRecord(
+        name=f"{job.record.name}.{step.name}",
+        uuid=sha256(canonical([job.record.uuid, engine.folder.name]))[:32],
+        endpoint=job.record.endpoint or "", deployment=job.record.deployment or "",
+        deployment_revision=job.record.deployment_revision, experiment_name=job.record.experiment_name,
+        created=job.record.created, user=job.record.user, manifest_sha256=sha256(manifest), items=len(items.names),
+        mini_batches=count, groups=groups, input_path=path, input_type=kind, output_folder=str(engine.folder / "out"),
+        request_sha256="", scoring=_scoring(step, part),
+        compute=ComputePart(step.compute.name, "local", "dedicated", groups, {}),
+        code=CodePart(str(job.root / code.file), code.digest, part.entry_script),
+        properties={"program_arguments": arguments},
+    )  # fmt: skip
+    return Draft(record, manifest, pack_plan(0, cut([(0, count)], groups)), None)
+
+
+def _scoring(step: PipelineStep, part: ParallelPart) -> ScoringPart:
+    return ScoringPart(
+        python=step.python, environment_name=step.environment_name, environment_origin=step.environment_origin,
+        mini_batch_size=part.mini_batch_size, max_concurrency_per_instance=part.max_concurrency_per_instance,
+        error_threshold=part.error_threshold, max_retries=part.max_retries, timeout_s=part.timeout_s,
+        init_timeout_s=INIT_TIMEOUT_S, output_action="append_row" if part.append_row_to else "summary_only",
+        output_file_name=ROWS, logging_level=part.logging_level, environment_variables=step.environment_variables,
+    )  # fmt: skip
+
+
+def take_rows(step: PipelineStep, engine: JobDir, outputs: Mapping[str, Path]) -> None:
+    """Give the merged rows of a completed job their place in the output that `append_row_to` names."""
+    part, verdict = step.parallel, engine.verdict() or {}
+    if part is None or part.append_row_to is None or "output" not in verdict:
+        return
+    target = outputs[part.append_row_to]
+    if step.outputs[part.append_row_to].type != "uri_file":
+        target = target / ROWS
+    publish.link_once(Path(verdict["output"]["path"]), target)
+
+
+def failure(part: ParallelPart, verdict: Mapping[str, Any] | None) -> str:
+    """Why the step failed, given the end of its mini-batch job; empty if it did not."""
+    if verdict is None:
+        return "The mini-batch job ended without a verdict."
+    if not verdict["completed"]:
+        return str(verdict.get("reason", "The mini-batch job failed."))
+    limit, failed = part.mini_batch_error_threshold, int(verdict["mini_batches_failed"])
+    if 0 <= limit < failed:
+        return f"The number of failed mini-batches is {failed}, which exceeds mini_batch_error_threshold {limit}."
+    return ""

@@ -1,0 +1,30 @@
+"""Which steps a submission holds, and whether this process belongs to the one that counts."""
+
+from __future__ import annotations
+
+from hpcbatch.steps.pipelinedir import PipelineDir, publish_document
+from hpcbatch.worker.environment import SlurmTask
+
+UNITS = "UNITS.json"
+
+
+def note_name(unit: int) -> str:
+    """The file name of the note of unit *unit*: which Slurm job it is."""
+    return f"unit-{unit}.json"
+
+
+def steps_of(job: PipelineDir, round_number: int, unit: int) -> list[str]:
+    """The steps of a unit; its array task *i* runs the one at *i*."""
+    document = job.document(job.round(round_number) / UNITS) or {}
+    return [str(name) for name in document["units"][unit]]
+
+
+def owns(job: PipelineDir, round_number: int, unit: int, slurm: SlurmTask) -> bool:
+    """Whether this is the submission that runs the unit: of two under one name the noted one, else the first."""
+    mine = slurm.array_job_id or slurm.job_id
+    folder = job.round(round_number)
+    noted = job.document(folder / note_name(unit))
+    if noted is None:
+        publish_document(folder / f"OWNER-{unit}", {"slurm_job_id": mine})
+        noted = job.document(folder / f"OWNER-{unit}")
+    return noted is None or noted.get("slurm_job_id") == mine

@@ -1,0 +1,286 @@
+"""Jobs of pipelines that are registered nowhere: their steps, nested pipelines, parallel steps, and their errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpcbatch.errors import NotFound, SpecError
+from hpcbatch.operations.job_create import job_request
+from hpcbatch.operations.job_definitions import definition_of
+from hpcbatch.operations.pipelines import sealed_record
+from hpcbatch.operations.workspace import Workspace
+from hpcbatch.records.pipeline import PipelineRecord, StepInput, StepOutput
+from hpcbatch.spec.yamlfile import load
+
+
+def _job(ws: Workspace, folder: Path, text: str, *sets: str) -> PipelineRecord:
+    (folder / "job.yml").write_text(text)
+    return sealed_record(ws, job_request(ws, load(folder / "job.yml").with_sets(sets)))[0]
+
+
+JOB = """\
+type: pipeline
+display_name: once
+experiment_name: tries
+compute: azureml:batch-cluster
+inputs:
+  raw: {type: uri_folder, path: data}
+  rate: 0.5
+  retries: 3
+  loud: true
+outputs:
+  out: {type: uri_file, mode: rw_mount}
+settings: {force_rerun: true, default_compute: ignored}
+jobs:
+  first:
+    type: command
+    command: run ${{inputs.data}} ${{inputs.rate}} ${{inputs.label}} ${{inputs.loud}} ${{outputs.made}}
+    environment: {image: x}
+    inputs:
+      data: ${{parent.inputs.raw}}
+      rate: ${{parent.inputs.rate}}
+      label: run-${{parent.inputs.retries}}-of-${{parent.inputs.rate}}
+      loud: ${{parent.inputs.loud}}
+    outputs:
+      made: {name: made, version: 2, path: ./made}
+  second:
+    type: command
+    command: run ${{inputs.made}} ${{inputs.data}} ${{inputs.rate}} ${{outputs.out}}
+    environment: {image: x}
+    is_deterministic: false
+    inputs:
+      made: ${{parent.jobs.first.outputs.made}}
+      data: ${{parent.jobs.first.inputs.data}}
+      rate: ${{parent.jobs.first.inputs.rate}}
+    outputs:
+      out: ${{parent.outputs.out}}
+"""
+
+
+def test_steps_written_in_a_job_have_the_types_of_what_they_are_bound_to(stocked: Workspace, graph: Path) -> None:
+    record = _job(stocked, graph, JOB)
+    first, second = record.steps
+    assert {name: (one.type, one.kind, one.value) for name, one in first.inputs.items()} == {
+        "data": ("uri_folder", "input", "raw"),
+        "rate": ("number", "input", "rate"),
+        "label": ("string", "literal", "run-3-of-0.5"),
+        "loud": ("boolean", "input", "loud"),
+    }
+    assert first.outputs["made"] == StepOutput("uri_folder", path=str(graph / "made"), register_as="made:2")
+    assert {name: (one.type, one.kind, one.value) for name, one in second.inputs.items()} == {
+        "made": ("uri_folder", "step", "first.made"),
+        "data": ("uri_folder", "input", "raw"),
+        "rate": ("number", "input", "rate"),
+    }
+    assert second.outputs["out"] == StepOutput("uri_file", pipeline_output="out")
+    assert second.is_deterministic is False
+    assert {name: one.value for name, one in record.inputs.items()} == {
+        "raw": str(graph / "data"),
+        "rate": "0.5",
+        "retries": "3",
+        "loud": "True",
+    }
+    assert (record.display_name, record.experiment_name, record.endpoint) == ("once", "tries", None)
+    assert (record.continue_on_step_failure, record.force_rerun) == (True, True)
+    assert {step.compute.name for step in record.steps} == {"batch-cluster"}
+
+
+def test_set_changes_the_inputs_of_a_job_relative_to_its_file(stocked: Workspace, graph: Path) -> None:
+    (graph / "more").mkdir()
+    record = _job(stocked, graph, JOB, "inputs.raw.path=more", "inputs.rate=0.75", "settings.force_rerun=false")
+    assert (record.inputs["raw"].value, record.inputs["rate"].value) == (str(graph / "more"), "0.75")
+    assert record.force_rerun is False
+
+
+def test_a_job_of_a_component_file_names_it_relative_to_itself(stocked: Workspace, graph: Path) -> None:
+    (graph / "jobs").mkdir()
+    text = "type: pipeline\ncomponent: ../pipeline.yml\ninputs:\n  raw: {type: uri_folder}\noutputs: {scores: }\n"
+    with pytest.raises(SpecError, match=r"job\.yml:4: inputs\.raw: the input 'raw' \(uri_folder\) has no value"):
+        _job(stocked, graph / "jobs", text)
+    record = _job(stocked, graph / "jobs", text, "inputs.raw.path=../data")
+    assert record.inputs["raw"].value == str(graph / "data")
+
+
+def test_the_job_of_one_command_is_a_pipeline_with_one_step(stocked: Workspace, graph: Path) -> None:
+    text = (
+        "command: python score.py ${{inputs.data}} ${{inputs.n}} ${{outputs.scores}}\ncode: src\n"
+        "environment: {image: x}\ncompute: azureml:batch-cluster\n"
+        "inputs:\n  data: {type: uri_folder, path: data}\n  n: 5\noutputs:\n  scores:\n    type: uri_folder\n"
+    )
+    record = _job(stocked, graph, text)
+    (step,) = record.steps
+    assert (step.name, step.compute.name, record.inputs["n"].value) == ("command", "batch-cluster", "5")
+    assert step.outputs == {"scores": StepOutput("uri_folder", pipeline_output="scores")}
+    with pytest.raises(SpecError, match=r"job\.yml:1: commnd: unknown field"):
+        _job(stocked, graph, text.replace("command:", "commnd:", 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("type: sweep\n", "type 'sweep' is not run by hpcbatch"),
+        ("type: hyperdrive\n", "'hyperdrive' is not a type"),
+        ("type: parallel\n", "'parallel' is not a type"),
+        ("type: pipeline\ncomponent: components/prepare.yml\n", "is of type 'command'"),
+        ("type: pipeline\njobs:\n  a: {type: spark}\n", "Step a is of type 'spark'"),
+    ],
+)
+def test_a_job_that_is_no_pipeline_says_what_to_write(stocked: Workspace, graph: Path, text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        _job(stocked, graph, text)
+
+
+NESTED = """\
+type: pipeline
+inputs:
+  raw: {type: uri_folder, path: data}
+  speed: 0.75
+  where: batch-cluster
+outputs:
+  scores: {type: uri_folder}
+jobs:
+  use:
+    command: use ${{inputs.model}} ${{outputs.scores}}
+    environment: {image: x}
+    inputs: {model: "${{parent.jobs.train.outputs.learned}}"}
+    outputs: {scores: "${{parent.outputs.scores}}"}
+  train:
+    type: pipeline
+    compute: ${{parent.inputs.where}}
+    component:
+      inputs:
+        data: {type: uri_folder}
+        rate: {type: number, default: 0.1}
+        note: {type: string, optional: true}
+      outputs:
+        learned: {type: custom_model}
+        report: {type: uri_folder}
+      jobs:
+        fit:
+          component: ./components/prepare.yml
+          inputs:
+            data: ${{parent.inputs.data}}
+            rate: ${{parent.inputs.rate}}
+          outputs:
+            learned: ${{parent.outputs.learned}}
+    inputs:
+      data: ${{parent.inputs.raw}}
+      rate: ${{parent.inputs.speed}}
+"""
+
+
+def test_a_pipeline_inside_a_pipeline_becomes_its_steps(stocked: Workspace, graph: Path) -> None:
+    record = _job(stocked, graph, NESTED)
+    fit, use = record.steps
+    assert (fit.name, use.name) == ("train.fit", "use")
+    assert fit.inputs["data"] == StepInput("uri_folder", "input", "raw")
+    assert fit.inputs["rate"] == StepInput("number", "input", "speed")
+    assert fit.outputs["learned"] == StepOutput("custom_model")
+    assert use.inputs["model"] == StepInput("custom_model", "step", "train.fit.learned")
+    assert use.dependencies == ("train.fit",)
+    assert (fit.compute.name, use.compute.name) == ("batch-cluster", "default")
+
+
+def test_an_output_that_nothing_inside_writes_cannot_be_read(stocked: Workspace, graph: Path) -> None:
+    with pytest.raises(SpecError, match=r"jobs\.train\.outputs\.report: no step inside writes it"):
+        _job(stocked, graph, NESTED.replace("train.outputs.learned", "train.outputs.report"))
+
+
+def test_an_output_that_no_step_writes_is_told_as_a_warning(stocked: Workspace, graph: Path) -> None:
+    record = _job(stocked, graph, JOB.replace("      out: ${{parent.outputs.out}}", "      out:"))
+    assert "No step writes the output 'out' of the pipeline." in record.warnings
+
+
+def test_a_deployment_can_be_made_of_what_a_job_ran(stocked: Workspace, graph: Path) -> None:
+    record = _job(stocked, graph, JOB)
+    body = definition_of(record)
+    assert {name: port.get("default") for name, port in body["inputs"].items()} == {
+        "raw": None,
+        "rate": "0.5",
+        "retries": "3",
+        "loud": "True",
+    }
+    again = replace(record, properties={"definition": body})
+    assert definition_of(again) == body
+
+
+PARALLEL = """\
+type: pipeline
+compute: azureml:batch-cluster
+inputs:
+  files: {type: uri_folder, path: data}
+  size: 5
+jobs:
+  score:
+    type: parallel
+    mini_batch_size: "${{inputs.size}}"
+    mini_batch_error_threshold: 2
+    max_concurrency_per_instance: 3
+    retry_settings: {timeout: 30}
+    input_data: ${{inputs.files}}
+    logging_level: DEBUG
+    resources: {instance_count: 2}
+    inputs:
+      files: ${{parent.inputs.files}}
+      model: {type: mlflow_model, path: "azureml:heart@latest"}
+      size: ${{parent.inputs.size}}
+    outputs:
+      rows: {type: uri_file}
+    task:
+      type: run_function
+      code: ./src
+      entry_script: score.py
+      environment: {image: x}
+      program_arguments: --model ${{inputs.model}}
+      append_row_to: ${{outputs.rows}}
+"""
+
+
+def test_a_parallel_step_says_how_it_cuts_and_what_it_collects(stocked: Workspace, graph: Path) -> None:
+    (step,) = _job(stocked, graph, PARALLEL).steps
+    assert step.kind == "parallel"
+    assert step.parallel is not None
+    assert vars(step.parallel) == {
+        "entry_script": "score.py",
+        "input": "files",
+        "program_arguments": "--model ${{inputs.model}}",
+        "append_row_to": "rows",
+        "mini_batch_size": 5,
+        "mini_batch_error_threshold": 2,
+        "error_threshold": -1,
+        "max_concurrency_per_instance": 3,
+        "max_retries": 2,
+        "timeout_s": 30.0,
+        "logging_level": "debug",
+    }
+    assert step.code is not None
+    assert (step.code.scoring_script, step.instance_count, step.compute.throttle) == ("score.py", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"${{inputs.size}}"', "10kb", "mini_batch_size is 10kb; mini-batches are cut between files"),
+        ('"${{inputs.size}}"', "0", "0 is less than the min 1"),
+        ("mini_batch_error_threshold: 2", "partition_keys: [store]", "partition_keys"),
+        ("type: run_function", "type: model", "task.type is model"),
+        ("      entry_script: score.py\n", "", "task.entry_script is missing"),
+        ("    input_data: ${{inputs.files}}\n", "", "does not say which of its inputs"),
+    ],
+)
+def test_what_a_parallel_step_cannot_do_is_refused(
+    stocked: Workspace, graph: Path, old: str, new: str, message: str
+) -> None:
+    assert old in PARALLEL
+    with pytest.raises(SpecError, match=message):
+        _job(stocked, graph, PARALLEL.replace(old, new))
+
+
+def test_an_unknown_compute_is_refused_and_serverless_is_whatever_there_is(stocked: Workspace, graph: Path) -> None:
+    with pytest.raises(NotFound, match="compute 'gpu' is not registered"):
+        _job(stocked, graph, JOB.replace("azureml:batch-cluster", "gpu"))
+    record = _job(stocked, graph, JOB.replace("azureml:batch-cluster", "azureml:serverless"))
+    assert {step.compute.name for step in record.steps} == {"default"}
