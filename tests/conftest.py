@@ -18,6 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import s3, s3_server, web  # noqa: F401  # fixtures for all
+
+pytest.register_assert_rewrite(
+    *(f"tests.slurm.{name}" for name in ("budgets", "healing", "losses", "submissions", "watched")), "tests.site"
+)
 SCRIPT = Path(__file__).parents[1] / "slurm" / "devcluster" / "devcluster"
 
 
@@ -48,7 +53,7 @@ class DevCluster:
         """The job id of a script given in one line."""
         return self.run("sbatch", "--parsable", *options, f"--wrap={wrap}").strip()
 
-    def wait(self, job_id: str, timeout_s: float = 20) -> None:
+    def wait(self, job_id: str, timeout_s: float = 60) -> None:
         """Until no task of the job is pending or running."""
         eventually(lambda: not self.run("squeue", "-h", "-j", job_id, "-o", "%T"), timeout_s)
 
@@ -66,7 +71,7 @@ def control(verb: str, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 20) -> None:
+def eventually(condition: Callable[[], object], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
@@ -98,7 +103,7 @@ def control_fixture() -> Callable[..., str]:
 
 @pytest.fixture(name="eventually", scope="session")
 def eventually_fixture() -> Callable[..., None]:
-    """`eventually(condition, timeout_s=20)`: poll until the condition holds."""
+    """`eventually(condition, timeout_s=60)`: poll until the condition holds."""
     return eventually
 
 

@@ -9,18 +9,18 @@ from hpcbatch.cli.grammar import (
     ENDPOINT_NAME,
     FILE_UPDATE,
     GENERIC_UPDATE,
+    LIST_LIMITS,
     NO_WAIT,
     SET,
     YES,
     Call,
     Verb,
-    additions,
     confirmed,
     file_option,
     name_option,
     option,
 )
-from hpcbatch.cli.job import JOB_COLUMNS, LIST_LIMITS
+from hpcbatch.cli.job import JOB_COLUMNS
 
 
 def create(call: Call) -> Any:
@@ -40,10 +40,15 @@ def create(call: Call) -> Any:
 
 
 def show(call: Call) -> Any:
-    """The deployment's document."""
+    """The deployment's document, and which Python it would run with now."""
     from hpcbatch.operations.deployments import show_deployment
+    from hpcbatch.operations.resolve import chosen_environment
 
-    return show_deployment(call.workspace, call.args.name, call.args.endpoint_name)
+    args = call.args
+    shown = show_deployment(call.workspace, args.name, args.endpoint_name)
+    if shown["type"] != "model":
+        return shown
+    return shown | {"interpreter": chosen_environment(call.workspace, args.endpoint_name, args.name)}
 
 
 def list_all(call: Call) -> Any:
@@ -56,6 +61,7 @@ def list_all(call: Call) -> Any:
 def update(call: Call) -> Any:
     """Change the deployment; what is not named stays."""
     from hpcbatch.operations.deployments import update_deployment
+    from hpcbatch.spec.edits import additions, removals
 
     args = call.args
     return update_deployment(
@@ -63,8 +69,10 @@ def update(call: Call) -> Any:
         args.name,
         args.endpoint_name,
         file=args.file,
-        sets=[*args.sets, *additions(args.adds)],
-        removes=args.removes,
+        sets=args.sets,
+        adds=additions(args.adds),
+        removes=removals(args.removes),
+        skip_script_validation=args.skip_script_validation,
     )
 
 
@@ -87,12 +95,21 @@ def list_jobs(call: Call) -> Any:
 
 
 def model_in_short(deployment: Mapping[str, Any]) -> str:
-    """`heart:3`; a model that only this deployment has shows the beginning of its digest."""
+    """`heart:3`; a model that only this deployment has shows the beginning of its digest, a pipeline its component."""
+    if deployment.get("type") == "pipeline":
+        return str(deployment.get("component") or "pipeline").removeprefix("azureml:")
     name, _, version = str(deployment.get("model") or "").removeprefix("azureml:").rpartition(":")
     return f"inline {version[:12]}" if name == "azureml_anonymous" else f"{name}:{version}".strip(":")
 
 
+def compute_in_short(deployment: Mapping[str, Any]) -> str:
+    """The compute by its name; of a pipeline, where steps run that name none."""
+    found = deployment.get("compute") or (deployment.get("settings") or {}).get("default_compute")
+    return str(found or "").removeprefix("azureml:")
+
+
 _NAME = name_option("deployment")
+_SKIP = option("--skip-script-validation", action="store_true", help="Do not look into the scoring script.")
 
 VERBS = (
     Verb(
@@ -107,7 +124,7 @@ VERBS = (
             option("--endpoint-name", "-e", metavar="NAME", help="Name of the batch endpoint (else the file's)."),
             SET,
             option("--set-default", action="store_true", help="Make it the endpoint's default deployment."),
-            option("--skip-script-validation", action="store_true", help="Do not look into the scoring script."),
+            _SKIP,
             NO_WAIT,
         ),
     ),
@@ -127,7 +144,7 @@ VERBS = (
         columns=(
             ("Name", "name"),
             ("Model", model_in_short),
-            ("Compute", lambda row: str(row.get("compute") or "").removeprefix("azureml:")),
+            ("Compute", compute_in_short),
             ("Description", "description"),
         ),
     ),
@@ -136,7 +153,7 @@ VERBS = (
         "Change a deployment; what is not named stays as it is.",
         update,
         "hpcbatch batch-deployment update -n first -e heart-batch --set settings.mini_batch_size=20",
-        (_NAME, ENDPOINT_NAME, FILE_UPDATE, *GENERIC_UPDATE, NO_WAIT),
+        (_NAME, ENDPOINT_NAME, FILE_UPDATE, *GENERIC_UPDATE, _SKIP, NO_WAIT),
     ),
     Verb(
         "delete",

@@ -8,18 +8,18 @@ from hpcbatch.cli import invoke
 from hpcbatch.cli.grammar import (
     FILE_UPDATE,
     GENERIC_UPDATE,
+    LIST_LIMITS,
     NO_WAIT,
     SET,
     YES,
     Call,
     Verb,
-    additions,
     confirmed,
     file_option,
     name_option,
     option,
 )
-from hpcbatch.cli.job import JOB_COLUMNS, LIST_LIMITS
+from hpcbatch.cli.job import JOB_COLUMNS
 
 
 def create(call: Call) -> Any:
@@ -47,6 +47,7 @@ def list_all(call: Call) -> Any:
 def update(call: Call) -> Any:
     """Change description, tags or the default deployment; everything else stays."""
     from hpcbatch.operations.endpoints import update_endpoint
+    from hpcbatch.spec.edits import additions, removals
 
     args = call.args
     return update_endpoint(
@@ -55,7 +56,7 @@ def update(call: Call) -> Any:
         file=args.file,
         sets=args.sets,
         adds=additions(args.adds),
-        removes=args.removes,
+        removes=removals(args.removes),
         defaults=" ".join(args.defaults) if args.defaults else None,
     )
 

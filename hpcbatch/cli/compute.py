@@ -1,10 +1,25 @@
-"""`hpcbatch compute`: create, show, list, delete."""
+"""`hpcbatch compute`: create, show, list, update, delete."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hpcbatch.cli.grammar import NO_WAIT, SET, YES, Call, Verb, confirmed, file_option, name_option, option
+from hpcbatch.cli.grammar import (
+    FILE_UPDATE,
+    GENERIC_UPDATE,
+    LIST_LIMITS,
+    NO_WAIT,
+    SET,
+    YES,
+    Call,
+    Option,
+    Verb,
+    confirmed,
+    file_option,
+    limited,
+    name_option,
+    option,
+)
 
 _AZURE_FLAGS = (
     "size",
@@ -22,8 +37,23 @@ def create(call: Call) -> Any:
     from hpcbatch.operations.assets import create_compute
 
     args = call.args
-    flags = {flag: getattr(args, flag) for flag in _AZURE_FLAGS if getattr(args, flag) is not None}
+    flags = _flags(call)
     return create_compute(call.workspace, file=args.file, name=args.name, type=args.type, sets=args.sets, **flags)
+
+
+def update(call: Call) -> Any:
+    """Change the compute; what is not named stays."""
+    from hpcbatch.operations.assets import update_compute
+    from hpcbatch.spec.edits import Edit, additions, removals
+
+    args = call.args
+    edit = Edit(args.sets, additions(args.adds), removals(args.removes))
+    return update_compute(call.workspace, args.name, file=args.file, edit=edit, **_flags(call))
+
+
+def _flags(call: Call) -> dict[str, Any]:
+    given = {flag: getattr(call.args, flag, None) for flag in _AZURE_FLAGS}
+    return {flag: value for flag, value in given.items() if value is not None}
 
 
 def show(call: Call) -> Any:
@@ -37,7 +67,8 @@ def list_all(call: Call) -> Any:
     """Every compute, `local` among them."""
     from hpcbatch.operations.assets import list_computes
 
-    return list_computes(call.workspace)
+    found = list_computes(call.workspace)
+    return limited(call, [one for one in found if call.args.type in (None, one["type"])])
 
 
 def delete(call: Call) -> None:
@@ -49,6 +80,15 @@ def delete(call: Call) -> None:
 
 
 _NAME = name_option("compute")
+_AZURE_OPTIONS: tuple[Option, ...] = (
+    option("--min-instances", type=int, metavar="N", help="Accepted as in az: idle costs nothing here."),
+    option("--max-instances", type=int, metavar="N", help="At most this many array tasks at once."),
+    option("--tier", metavar="TIER", help="dedicated (default) or low_priority: the preemptible partition."),
+    option("--size", "-s", metavar="SIZE", help="Accepted as in az: Slurm settings say what a node is."),
+    option("--idle-time-before-scale-down", type=int, metavar="S", help="Accepted as in az."),
+    option("--location", "-l", metavar="LOCATION", help="Accepted as in az."),
+    option("--description", metavar="TEXT", help="What it is for."),
+)
 
 VERBS = (
     Verb(
@@ -60,13 +100,7 @@ VERBS = (
         (
             name_option("compute", required=False),
             option("--type", "-t", metavar="TYPE", help="slurm, local or amlcompute (the site's default partition)."),
-            option("--min-instances", type=int, metavar="N", help="Accepted as in az: idle costs nothing here."),
-            option("--max-instances", type=int, metavar="N", help="At most this many array tasks at once."),
-            option("--tier", metavar="TIER", help="dedicated (default) or low_priority: the preemptible partition."),
-            option("--size", "-s", metavar="SIZE", help="Accepted as in az: Slurm settings say what a node is."),
-            option("--idle-time-before-scale-down", type=int, metavar="S", help="Accepted as in az."),
-            option("--location", "-l", metavar="LOCATION", help="Accepted as in az."),
-            option("--description", metavar="TEXT", help="What it is for."),
+            *_AZURE_OPTIONS,
             file_option("compute"),
             SET,
             NO_WAIT,
@@ -78,6 +112,7 @@ VERBS = (
         "List the computes; `local`, this machine, is always there.",
         list_all,
         "hpcbatch compute list -o table",
+        (option("--type", "-t", metavar="TYPE", help="Only computes of this type."), *LIST_LIMITS),
         columns=(
             ("Name", "name"),
             ("Type", "type"),
@@ -85,6 +120,14 @@ VERBS = (
             ("Tier", "tier"),
             ("Max", "max_instances"),
         ),
+    ),
+    Verb(
+        "update",
+        "Change a compute; what is not named stays as it is.",
+        update,
+        "hpcbatch compute update -n short --max-instances 16\n"
+        "hpcbatch compute update -n short --set time=120 --add setup 'module load cuda'",
+        (_NAME, *_AZURE_OPTIONS, FILE_UPDATE, *GENERIC_UPDATE, NO_WAIT),
     ),
     Verb(
         "delete",

@@ -1,10 +1,11 @@
-"""`hpcbatch data`: create, show, list."""
+"""`hpcbatch data`: create, and what all assets have."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hpcbatch.cli.grammar import SET, Call, Verb, file_option, name_option, option, version_options
+from hpcbatch.cli.assets import VERSION, asset_verbs
+from hpcbatch.cli.grammar import SET, Call, Verb, file_option, name_option, option
 
 
 def create(call: Call) -> Any:
@@ -12,22 +13,8 @@ def create(call: Call) -> Any:
     from hpcbatch.operations.assets import create_data
 
     args = call.args
-    sets = {"name": args.name, "version": args.version, "path": args.path, "type": args.type}
-    return create_data(call.workspace, file=args.file, sets=args.sets, **sets)
-
-
-def show(call: Call) -> Any:
-    """One version of the data, by default the latest."""
-    from hpcbatch.operations.assets import show_data
-
-    return show_data(call.workspace, call.args.name, version=call.args.version, label=call.args.label)
-
-
-def list_all(call: Call) -> Any:
-    """All data, or the versions of one."""
-    from hpcbatch.operations.assets import list_data
-
-    return list_data(call.workspace, name=call.args.name)
+    flags = {key: getattr(args, key) for key in ("name", "version", "path", "type", "description")}
+    return create_data(call.workspace, file=args.file, sets=args.sets, **flags)
 
 
 VERBS = (
@@ -39,26 +26,19 @@ VERBS = (
         "hpcbatch data create -f data.yml",
         (
             name_option("data", required=False),
-            option("--version", "-v", metavar="VERSION", help="Default: one more than the highest."),
+            VERSION,
             option("--path", "-p", metavar="PATH", help="File or folder."),
             option("--type", "-t", metavar="TYPE", help="uri_folder (default) or uri_file."),
+            option("--description", "-d", metavar="TEXT", help="For people."),
             file_option("data"),
             SET,
         ),
     ),
-    Verb(
-        "show",
-        "Show a version of registered data.",
-        show,
-        "hpcbatch data show --name heart-raw --label latest --query path -o tsv",
-        (name_option("data"), *version_options()),
-    ),
-    Verb(
-        "list",
-        "List registered data, or the versions of one.",
-        list_all,
-        "hpcbatch data list -o table",
-        (name_option("data", required=False),),
-        columns=(("Name", "name"), ("Version", "version"), ("Type", "type"), ("Path", "path")),
+    *asset_verbs(
+        "data",
+        "heart-raw",
+        (("Name", "name"), ("Version", "version"), ("Type", "type"), ("Path", "path")),
+        plural="registered data",
+        query="path",
     ),
 )

@@ -1,11 +1,15 @@
-"""`hpcbatch environment`: create, show, list, map."""
+"""`hpcbatch environment`: create, map, and what all assets have."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hpcbatch.cli.grammar import SET, Call, Verb, file_option, name_option, option, version_options
+from hpcbatch.cli import render
+from hpcbatch.cli.assets import VERSION, asset_verbs
+from hpcbatch.cli.grammar import SET, Call, Verb, file_option, name_option, option
 from hpcbatch.errors import SpecError
+
+_CREATE_FLAGS = ("name", "version", "python", "image", "conda_file", "description", "os_type")
 
 
 def create(call: Call) -> Any:
@@ -13,22 +17,8 @@ def create(call: Call) -> Any:
     from hpcbatch.operations.assets import create_environment
 
     args = call.args
-    flags = {key: getattr(args, key) for key in ("name", "version", "python", "image", "conda_file")}
+    flags = {key: getattr(args, key) for key in _CREATE_FLAGS}
     return create_environment(call.workspace, file=args.file, sets=args.sets, **flags)
-
-
-def show(call: Call) -> Any:
-    """One version of the environment, by default the latest."""
-    from hpcbatch.operations.assets import show_environment
-
-    return show_environment(call.workspace, call.args.name, version=call.args.version, label=call.args.label)
-
-
-def list_all(call: Call) -> Any:
-    """Every environment, or the versions of one."""
-    from hpcbatch.operations.assets import list_environments
-
-    return list_environments(call.workspace, name=call.args.name)
 
 
 def map_glob(call: Call) -> Any:
@@ -46,6 +36,14 @@ def map_glob(call: Call) -> Any:
     return map_environment(call.workspace, args.glob, args.python)
 
 
+def build(call: Call) -> Any:
+    """Build now what an invocation of the deployment would build first."""
+    from hpcbatch.operations.resolve import build_environment
+
+    args = call.args
+    return build_environment(call.workspace, args.endpoint_name, args.deployment_name, render.note)
+
+
 _PYTHON = option("--python", metavar="PATH", help="An interpreter, or the venv or conda prefix around its bin/python.")
 
 VERBS = (
@@ -57,28 +55,35 @@ VERBS = (
         "hpcbatch environment create -f environment.yml",
         (
             name_option("environment", required=False),
-            option("--version", "-v", metavar="VERSION", help="Default: one more than the highest."),
+            VERSION,
             _PYTHON,
             option("--image", "-i", metavar="IMAGE", help="Container image, as in Azure ML."),
             option("--conda-file", "-c", metavar="PATH", help="Conda specification, as in Azure ML."),
+            option("--os-type", metavar="OS", help="Accepted as in az."),
+            option("--description", "-d", metavar="TEXT", help="For people."),
             file_option("environment"),
             SET,
         ),
     ),
-    Verb(
-        "show",
-        "Show a version of an environment.",
-        show,
-        "hpcbatch environment show -n heart --label latest",
-        (name_option("environment"), *version_options()),
+    *asset_verbs(
+        "environment",
+        "heart",
+        (("Name", "name"), ("Version", "version"), ("Python", "python"), ("Image", "image")),
+        plural="environments",
+        query="python",
     ),
     Verb(
-        "list",
-        "List environments, or the versions of one.",
-        list_all,
-        "hpcbatch environment list -o table",
-        (name_option("environment", required=False),),
-        columns=(("Name", "name"), ("Version", "version"), ("Python", "python"), ("Image", "image")),
+        "build",
+        "Build the environment of a deployment now, and not at its first invocation.",
+        build,
+        "hpcbatch environment build --endpoint-name heart-batch",
+        (
+            option("--endpoint-name", "-e", required=True, metavar="NAME", help="Name of the batch endpoint."),
+            option("--deployment-name", "-d", metavar="NAME", help="The deployment. Default: the endpoint's default."),
+        ),
+        details="Only what has a conda file (or is an MLflow model), no python and no mapping\n"
+        "is built, with pip, once for each content. Set PIP_INDEX_URL, PIP_FIND_LINKS\n"
+        "and the like as for pip.",
     ),
     Verb(
         "map",

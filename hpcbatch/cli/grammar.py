@@ -14,7 +14,9 @@ from hpcbatch.cli.views import Card
 from hpcbatch.errors import SpecError
 
 if TYPE_CHECKING:
+    from hpcbatch.operations.versions import Archived
     from hpcbatch.operations.workspace import Workspace
+    from hpcbatch.spec.edits import Edit
 
 OUTPUT_FORMATS = ("json", "jsonc", "yaml", "yamlc", "table", "tsv", "none")
 SET_USAGE = "usage: --set KEY=VALUE [KEY=VALUE ...]"
@@ -44,10 +46,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """A handler's data where success needs more than the data to be told."""
+    """A handler's data where success needs more than the data to be told. *form* is the format without `--output`."""
 
     data: Any
     exit_code: int = 0
+    form: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,22 +90,24 @@ WEB = option("--web", "-e", action="store_true", help="Accepted as in az: there 
 ENDPOINT_NAME = option("--endpoint-name", "-e", required=True, metavar="NAME", help="Name of the batch endpoint.")
 GENERIC_UPDATE = (
     SET,
-    option("--add", dest="adds", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-           help="Add to a mapping: tags.team=vision (or, as in az, tags team=vision)."),
-    option("--remove", dest="removes", nargs="+", action="extend", default=[], metavar="KEY",
-           help="Remove a key: tags.team."),
+    option("--add", dest="adds", nargs="+", action="append", default=[], metavar="KEY",
+           help="Add to a mapping (tags team=vision, or tags.team=vision) or to a list (setup 'module load x')."),
+    option("--remove", dest="removes", nargs="+", action="append", default=[], metavar="KEY",
+           help="Remove a key (tags.team), or an element of a list (setup 0)."),
     option("--force-string", action="store_true", help="Accepted as in az: values stay strings anyway."),
 )  # fmt: skip
 
 FILE_UPDATE = file_option("changes")
 
 
-def version_options() -> tuple[Option, Option]:
-    """`--version` and `--label` of the verbs that show one version."""
-    return (
-        option("--version", "-v", metavar="VERSION", help="Default: the latest."),
-        option("--label", "-l", metavar="LABEL", choices=("latest",), help="latest: the one created last."),
-    )
+LIST_LIMITS = (
+    option("--max-results", "-r", type=int, default=50, metavar="N", help="At most this many (50)."),
+    option("--all-results", action="store_true", help="All of them."),
+)
+ARCHIVED = (
+    option("--include-archived", action="store_true", help="What was archived, too."),
+    option("--archived-only", action="store_true", help="Only what was archived."),
+)
 
 
 GLOBAL_OPTIONS = (
@@ -186,15 +191,29 @@ def noun_help(noun: str, summary: str, verbs: Mapping[str, Verb]) -> str:
     )
 
 
-def additions(words: Sequence[str]) -> list[str]:
-    """What `--add` says as `KEY=VALUE`s: `tags.a=b` as it stands, and az's `tags a=b` joined."""
-    found, prefix = [], ""
-    for word in words:
-        if "=" in word:
-            found.append(f"{prefix}{word}")
-        else:
-            prefix = f"{word}."
-    return found
+def edit_of(call: Call) -> Edit:
+    """What `--set`, `--add` and `--remove` change. Raises SpecError if that is nothing, or cannot be understood."""
+    from hpcbatch.spec.edits import Edit, additions, removals
+
+    args = call.args
+    edit = Edit(args.sets, additions(args.adds), removals(args.removes))
+    if not edit:
+        raise SpecError("Nothing to change was given.", hint="For example: --set tags.team=cardio")
+    return edit
+
+
+def archived_of(call: Call) -> Archived:
+    """What `--include-archived` and `--archived-only` say."""
+    from hpcbatch.operations.versions import Archived
+
+    if call.args.archived_only:
+        return Archived.ONLY
+    return Archived.INCLUDED if call.args.include_archived else Archived.HIDDEN
+
+
+def limited(call: Call, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first `--max-results` of *found*, or all with `--all-results`."""
+    return found if call.args.all_results else found[: max(0, call.args.max_results)]
 
 
 def confirmed(call: Call, what: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,32 +34,46 @@ class Given:
     experiment_name: str | None = None
     file: str | None = None
     sets: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what else flags change for this job
+    dependency: str | None = None
 
 
 def request_of(given: Given) -> InvokeRequest:
     """One request. The file's inputs win over `--input`, `--set inputs.…` over both; other flags win over the file."""
     from hpcbatch.operations.invoke import InvokeRequest
 
-    document = _document(given)
+    document = document_of(given)
+    endpoint, deployment = target_of(given, document)
     overrides = _overrides(document, {one.partition("=")[0].strip() for one in given.sets})
     for key in ("mini_batch_size", "instance_count"):
         if getattr(given, key) is not None:
             overrides[key] = getattr(given, key)
-    endpoint = given.endpoint or document.get("endpoint")
-    if not endpoint:
-        raise SpecError("Which endpoint?", hint="Name it: hpcbatch batch-endpoint invoke --name NAME", field="--name")
+    for key, value in given.settings.items():
+        if key == "environment_variables":
+            value = {**overrides.get(key, {}), **value}
+        overrides[key] = value
     return InvokeRequest(
-        endpoint=str(endpoint),
-        deployment=given.deployment or _text(document, "deployment"),
+        endpoint=endpoint,
+        deployment=deployment,
         input=_input(given, document),
         job_name=given.job_name or _text(document, "job_name"),
-        experiment_name=given.experiment_name or _experiment(document),
+        experiment_name=given.experiment_name or experiment_of(document),
         output_path=given.output_path or _output_path(document),
         overrides=overrides,
+        output_options=_output_options(document),
+        dependency=given.dependency or _text(document, "dependency"),
     )
 
 
-def _document(given: Given) -> dict[str, Any]:
+def target_of(given: Given, document: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Which endpoint is invoked, and which deployment if that is said. Raises SpecError without an endpoint."""
+    endpoint = given.endpoint or document.get("endpoint")
+    if not endpoint:
+        raise SpecError("Which endpoint?", hint="Name it: hpcbatch batch-endpoint invoke --name NAME", field="--name")
+    return str(endpoint), given.deployment or _text(document, "deployment")
+
+
+def document_of(given: Given) -> dict[str, Any]:
     """The file's content with `--inputs`, `--outputs` and the sets applied; its relative paths are made absolute."""
     from hpcbatch.spec.yamlfile import apply_sets, load
 
@@ -115,7 +129,9 @@ def _input(given: Given, document: Mapping[str, Any]) -> InputRef | None:
 
     named = document.get("inputs")
     if named is None:
-        return None if given.input is None else InputRef(given.input, given.input_type or "uri_folder")
+        if given.input is None:
+            return None
+        return InputRef(given.input, given.input_type or "uri_folder", _storage_options(document, {}))
     if not isinstance(named, Mapping) or len(named) != 1:
         count = len(named) if isinstance(named, Mapping) else "no"
         raise SpecError(
@@ -137,7 +153,25 @@ def _input(given: Given, document: Mapping[str, Any]) -> InputRef | None:
             hint=f"Say: inputs.{name}.type=uri_folder (or uri_file)",
             field=f"inputs.{name}.type", found=kind, allowed=list(DATA_TYPES),
         )  # fmt: skip
-    return InputRef(entry["path"], kind)
+    return InputRef(entry["path"], kind, _storage_options(document, entry))
+
+
+def _storage_options(document: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the document, and over them those of one input or output."""
+    found: dict[str, Any] = {}
+    for given in (document.get("storage_options"), entry.get("storage_options")):
+        if given is not None and not isinstance(given, Mapping):
+            raise SpecError(
+                "storage_options is no mapping.", hint="For example: --set storage_options.profile=team",
+                field="storage_options", found=type(given).__name__, allowed="a mapping",
+            )  # fmt: skip
+        found |= given or {}
+    return found
+
+
+def _output_options(document: Mapping[str, Any]) -> dict[str, Any]:
+    entries = list(document["outputs"].values()) if isinstance(document.get("outputs"), Mapping) else []
+    return _storage_options(document, entries[0] if entries and isinstance(entries[0], Mapping) else {})
 
 
 def _output_path(document: Mapping[str, Any]) -> str | None:
@@ -155,7 +189,8 @@ def _output_path(document: Mapping[str, Any]) -> str | None:
     return _text(entry, "path") if isinstance(entry, Mapping) else None
 
 
-def _experiment(document: Mapping[str, Any]) -> str | None:
+def experiment_of(document: Mapping[str, Any]) -> str | None:
+    """The experiment that the document names, as Azure ML's CLI or its REST interface would."""
     properties = document.get("properties")
     below = _text(properties, "experimentName") if isinstance(properties, Mapping) else None
     return _text(document, "experiment_name") or below
@@ -202,6 +237,12 @@ def _variables(key: str, value: Any) -> dict[str, str]:
     return {str(name): str(each) for name, each in value.items()}
 
 
+def _checked(key: str, value: Any) -> str:
+    from hpcbatch.spec.output_options import checked_option
+
+    return checked_option(key.rpartition(".")[2], value)
+
+
 _OVERRIDES: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "mini_batch_size": ("mini_batch_size", _whole),
     "instance_count": ("instance_count", _whole),
@@ -211,6 +252,10 @@ _OVERRIDES: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "retry_settings.max_retries": ("max_retries", _whole),
     "retry_settings.timeout": ("timeout_s", _seconds),
     "output_file_name": ("output_file_name", _word),
+    "output_header": ("output_header", _checked),
+    "output_input_column": ("output_input_column", _checked),
+    "properties.hpcbatch.output_header": ("output_header", _checked),
+    "properties.hpcbatch.output_input_column": ("output_input_column", _checked),
     "max_concurrency_per_instance": ("max_concurrency_per_instance", _whole),
     "logging_level": ("logging_level", _word),
     "groups": ("groups", _whole),
@@ -218,7 +263,7 @@ _OVERRIDES: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
 }
 _OTHER_KEYS = frozenset(
     ("inputs", "outputs", "deployment", "endpoint", "job_name", "experiment_name", "properties.experimentName",
-     "output_dataset.path", "$schema")
+     "output_dataset.path", "storage_options", "dependency", "$schema")
 )  # fmt: skip
 
 

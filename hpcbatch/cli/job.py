@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpcbatch.cli import render
+from hpcbatch.cli import job_create, render
 from hpcbatch.cli.formats import Columns, at
-from hpcbatch.cli.grammar import NO_WAIT, WEB, Answer, Call, Verb, name_option, option
+from hpcbatch.cli.grammar import (
+    ARCHIVED,
+    GENERIC_UPDATE,
+    LIST_LIMITS,
+    NO_WAIT,
+    WEB,
+    Answer,
+    Call,
+    Verb,
+    archived_of,
+    edit_of,
+    name_option,
+    option,
+)
 from hpcbatch.cli.job_view import job_card, summary_lines
 
 JOB_COLUMNS: Columns = (
@@ -16,10 +29,6 @@ JOB_COLUMNS: Columns = (
     ("Deployment", "deployment"),
     ("Items", "items"),
     ("Created", lambda job: str(at(job, "creation_context.created_at") or "")[5:16].replace("T", " ")),
-)
-LIST_LIMITS = (
-    option("--max-results", "-r", type=int, default=50, metavar="N", help="At most this many (50)."),
-    option("--all-results", action="store_true", help="All of them."),
 )
 
 
@@ -32,9 +41,13 @@ def show(call: Call) -> Any:
 
 def stream(call: Call) -> Answer:
     """Print the job's log as it grows and a summary at its end; the exit code tells whether it completed."""
+    return follow(call, call.args.name)
+
+
+def follow(call: Call, name: str) -> Answer:
+    """What `stream` does, for the job *name*."""
     from hpcbatch.operations import jobs
 
-    name = call.args.name
     try:
         job = jobs.stream_job(call.workspace, name, render.line)
     except KeyboardInterrupt:
@@ -50,11 +63,20 @@ def stream(call: Call) -> Answer:
     return Answer(None, code)
 
 
+def logs(call: Call) -> None:
+    """Print what the job's array tasks and merges have logged until now."""
+    from hpcbatch.operations import jobs
+
+    for line in jobs.job_log(call.workspace, call.args.name, call.args.mini_batch):
+        render.line(line)
+
+
 def list_all(call: Call) -> Any:
     """The jobs of the workspace, newest first."""
     from hpcbatch.operations.jobs import list_jobs
 
-    return list_jobs(call.workspace, max_results=call.args.max_results, all_results=call.args.all_results)
+    limits = {"max_results": call.args.max_results, "all_results": call.args.all_results}
+    return list_jobs(call.workspace, archived=archived_of(call), parent_job_name=call.args.parent_job_name, **limits)
 
 
 def download(call: Call) -> Any:
@@ -86,10 +108,30 @@ def resume(call: Call) -> Any:
     return wait(call.workspace, call.args.name)
 
 
+def update(call: Call) -> Any:
+    """Change the job's display name, description, tags or properties."""
+    from hpcbatch.operations import job_notes
+    from hpcbatch.operations.jobs import noted_job, show_job
+
+    job_notes.update(noted_job(call.workspace, call.args.name), edit_of(call))
+    return show_job(call.workspace, call.args.name)
+
+
+def archive(call: Call, *, archived: bool = True) -> None:
+    """Leave the job out of lists, or put it back."""
+    from hpcbatch.operations import job_notes
+    from hpcbatch.operations.jobs import noted_job
+
+    job_notes.archive(noted_job(call.workspace, call.args.name), archived=archived)
+
+
 _NAME = name_option("job")
+_PARENT = option("--parent-job-name", "-p", metavar="JOB", help="The steps of this pipeline job.")
 _EXAMPLE_JOB = "b20261123-101530-k3x9q2"
 
 VERBS = (
+    job_create.VERB,
+    job_create.VALIDATE,
     Verb(
         "show",
         "Show a job: status, progress, failures first.",
@@ -106,11 +148,21 @@ VERBS = (
         (_NAME,),
     ),
     Verb(
+        "logs",
+        "Print what a job has logged until now, whole or of one mini-batch.",
+        logs,
+        f"hpcbatch job logs -n {_EXAMPLE_JOB} --mini-batch 17",
+        (
+            _NAME,
+            option("--mini-batch", type=int, metavar="N", help="Only what this one printed, and how its tries failed."),
+        ),
+    ),
+    Verb(
         "list",
         "List jobs, newest first.",
         list_all,
         "hpcbatch job list --max-results 5 --query \"[?status=='Failed'].name\" -o tsv",
-        (*LIST_LIMITS, option("--include-archived", action="store_true", help="Accepted as in az.")),
+        (*LIST_LIMITS, *ARCHIVED, _PARENT),
         columns=JOB_COLUMNS,
     ),
     Verb(
@@ -140,5 +192,23 @@ VERBS = (
         f"hpcbatch job resume -n {_EXAMPLE_JOB} --wait",
         (_NAME, option("--wait", action="store_true", help="Show progress, return when the job has ended.")),
         view=job_card,
+    ),
+    Verb(
+        "update",
+        "Change a job's display name, description, tags or properties.",
+        update,
+        f"hpcbatch job update -n {_EXAMPLE_JOB} --set tags.paper=figure-2 display_name='The final run'",
+        (_NAME, *GENERIC_UPDATE, WEB),
+        view=job_card,
+    ),
+    Verb(
+        "archive", "Leave a job out of lists; it stays.", archive, f"hpcbatch job archive -n {_EXAMPLE_JOB}", (_NAME,)
+    ),
+    Verb(
+        "restore",
+        "Put an archived job back into lists.",
+        lambda call: archive(call, archived=False),
+        f"hpcbatch job restore -n {_EXAMPLE_JOB}",
+        (_NAME,),
     ),
 )

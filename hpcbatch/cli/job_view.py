@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpcbatch.cli.formats import at
+from hpcbatch.cli.pipeline_view import pipeline_card, pipeline_summary, step_card
 from hpcbatch.cli.views import Card
+from hpcbatch.operations.story import clock, cost, failure_line
 
 ENDED = ("Completed", "Failed", "Canceled", "NotResponding", "Paused")
 _SHOWN_FAILURES = 5
@@ -16,6 +18,10 @@ _QUOTED_LINES = 20
 
 def job_card(job: Mapping[str, Any]) -> Card:
     """The job as a card: what went wrong and what the script said, then counts, then places and commands."""
+    if "jobs" in job:
+        return pipeline_card(job)
+    if "parent_job_name" in job:
+        return step_card(job)
     progress = _mapping(job.get("progress"))
     status = str(job.get("status") or "")
     detail = str(job.get("detail") or "")
@@ -38,6 +44,7 @@ def summary_lines(job: Mapping[str, Any]) -> list[str]:
     lines = ["", "Execution Summary", "=================", f"RunId: {job.get('name')}"]
     lines += [f"Web View: file://{job.get('job_directory')}", f"Status: {job.get('status')}"]
     lines += [f"Detail: {job['detail']}"] if job.get("detail") else []
+    lines += pipeline_summary(job)
     lines += failure_lines(progress)
     lines += [f"Progress: {line}" for line in counts(job)]
     output = at(job, "progress.output.path")
@@ -45,7 +52,9 @@ def summary_lines(job: Mapping[str, Any]) -> list[str]:
 
 
 def counts(job: Mapping[str, Any]) -> list[str]:
-    """How far the job is, in one line; nothing if the files were not looked at."""
+    """How far the job is, what it has cost and what its rounds taught, a line each; nothing if the files were not
+    looked at.
+    """
     progress = _mapping(job.get("progress"))
     if not progress:
         return []
@@ -55,7 +64,14 @@ def counts(job: Mapping[str, Any]) -> list[str]:
         f"{progress.get('mini_batches_done') or 0} of {job.get('mini_batches')} mini-batches",
         f"groups: {job.get('groups')}, attempts: {progress.get('attempts') or 0}",
     ]
-    return ["; ".join(parts)]
+    causes = _mapping(progress.get("failures_by_cause"))
+    found = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items()))
+    lines = [f"failed mini-batches by cause: {found}"] if found else []
+    if progress.get("elapsed_s") is not None:
+        lines.append(f"{clock(float(progress['elapsed_s']))} from the invocation to the end")
+    story = [str(line) for line in progress.get("story") or ()]
+    accounting = _mapping(progress.get("accounting"))
+    return ["; ".join(parts), *lines, *([cost(accounting)] if accounting else []), *story]
 
 
 def items_done(progress: Mapping[str, Any]) -> int:
@@ -69,7 +85,7 @@ def failure_lines(progress: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     quoted = False
     for failure in failures[:_SHOWN_FAILURES]:
-        lines.append(_failure(failure))
+        lines.append(failure_line(failure))
         if not quoted:
             quotes = _quotes(failure)
             lines += quotes
@@ -77,13 +93,6 @@ def failure_lines(progress: Mapping[str, Any]) -> list[str]:
     if len(failures) > _SHOWN_FAILURES:
         lines.append(f"... and {len(failures) - _SHOWN_FAILURES} more: --query progress.failures -o yaml")
     return lines
-
-
-def _failure(failure: Mapping[str, Any]) -> str:
-    where = f"mini-batch {failure['mini_batch']}" if "mini_batch" in failure else f"group {failure.get('group')}"
-    tries = f", try {failure['try']} of {failure.get('of')}" if "try" in failure else ""
-    what = ": ".join(str(failure[key]) for key in ("type", "message") if failure.get(key))
-    return f"{where}{tries}: {what or failure.get('kind')}"
 
 
 def _quotes(failure: Mapping[str, Any]) -> list[str]:
@@ -101,14 +110,22 @@ def _fields(job: Mapping[str, Any]) -> list[tuple[str, Any]]:
     found = [
         ("deployment", " / ".join(str(job[key]) for key in ("endpoint", "deployment") if job.get(key))),
         ("compute", job.get("compute")),
+        ("environment", _environment(job)),
         ("created", f"{created} by {at(job, 'creation_context.created_by')}" if created else None),
         ("input", at(job, "inputs.input.path")),
         ("output", at(job, "progress.output.path") or at(job, "outputs.score.path")),
+        ("files", at(job, "progress.files.folder")),
         ("directory", job.get("job_directory")),
         ("slurm", _slurm(job)),
         *(("warning", each) for each in job.get("warnings") or ()),
     ]
     return [(label, value) for label, value in found if value]
+
+
+def _environment(job: Mapping[str, Any]) -> str:
+    """`heart-env: /venvs/heart/bin/python (map 'heart-*')`: the Python of the scoring script, and why that one."""
+    found = _mapping(job.get("environment"))
+    return f"{found.get('name')}: {found.get('python')} ({found.get('origin')})" if found else ""
 
 
 def _slurm(job: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
+    from types import ModuleType
 
     from hpcbatch.cli.grammar import Verb
 
@@ -17,9 +18,11 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "job": ("job", "Invocations: show, stream, download, cancel, resume."),
     "model": ("model", "Registered, immutable model versions."),
     "data": ("data", "Registered data: a name for a path."),
+    "component": ("component", "Registered steps and pipelines of steps."),
     "environment": ("environment", "The Python that scores, and what Azure's names map to."),
     "compute": ("compute", "Where jobs run: a Slurm partition or this machine."),
     "configure": ("configure", "Defaults, such as the workspace."),
+    "completion": ("completion", "Completion of commands for bash and zsh."),
 }
 ALIASES = {"endpoint": "batch-endpoint", "deployment": "batch-deployment"}
 
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    leading, words = _split_leading(arguments)
+    leading, words = split_leading(arguments)
     if not words or words[0] in ("--help", "-h"):
         return _text(_help())
     if words[0] in ("--version", "-V"):
@@ -76,12 +79,10 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run_noun(noun: str, words: list[str], leading: list[str]) -> int:
-    from importlib import import_module
-
     from hpcbatch.cli.grammar import noun_help, verb_parser, verbs_of
 
-    module_name, summary = NOUNS[noun]
-    verbs = verbs_of(import_module(f"hpcbatch.cli.{module_name}"))
+    summary = NOUNS[noun][1]
+    verbs = verbs_of(module_of(noun))
     if "" in verbs:
         verb = verbs[""]
     elif not words or words[0] in ("--help", "-h"):
@@ -93,6 +94,13 @@ def _run_noun(noun: str, words: list[str], leading: list[str]) -> int:
     return _run_verb(verb, verb_parser(noun, verb).parse_args([*words, *leading]))
 
 
+def module_of(noun: str) -> ModuleType:
+    """The module that declares the verbs of *noun*."""
+    from importlib import import_module
+
+    return import_module(f"hpcbatch.cli.{NOUNS[noun][0]}")
+
+
 def _run_verb(verb: Verb, args: argparse.Namespace) -> int:
     from hpcbatch.cli import logs, render
     from hpcbatch.cli.grammar import Answer, Call
@@ -102,11 +110,11 @@ def _run_verb(verb: Verb, args: argparse.Namespace) -> int:
     query = render.compile_query(args.query)  # before the work: a typing error must not cost a submitted job
     result = verb.run(Call(args))
     answer = result if isinstance(result, Answer) else Answer(result)
-    render.answer(answer.data, form=args.output, query=query, columns=verb.columns, view=verb.view)
+    render.answer(answer.data, form=args.output or answer.form, query=query, columns=verb.columns, view=verb.view)
     return answer.exit_code
 
 
-def _split_leading(arguments: list[str]) -> tuple[list[str], list[str]]:
+def split_leading(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Global options may also stand before the noun: (those, the rest)."""
     at = 0
     while at < len(arguments) and arguments[at].startswith("-"):

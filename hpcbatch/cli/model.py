@@ -1,10 +1,11 @@
-"""`hpcbatch model`: create, show, list."""
+"""`hpcbatch model`: create, download, and what all assets have."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hpcbatch.cli.grammar import SET, Call, Verb, file_option, name_option, option, version_options
+from hpcbatch.cli.assets import SHOWN_VERSION, VERSION, asset_verbs, ref_of
+from hpcbatch.cli.grammar import SET, Call, Verb, file_option, name_option, option
 
 
 def create(call: Call) -> Any:
@@ -12,22 +13,15 @@ def create(call: Call) -> Any:
     from hpcbatch.operations.assets import create_model
 
     args = call.args
-    sets = {"name": args.name, "version": args.version, "path": args.path, "type": args.type}
-    return create_model(call.workspace, file=args.file, sets=args.sets, **sets)
+    flags = {key: getattr(args, key) for key in ("name", "version", "path", "type", "stage", "description")}
+    return create_model(call.workspace, file=args.file, sets=args.sets, **flags)
 
 
-def show(call: Call) -> Any:
-    """One version of the model, by default the latest."""
-    from hpcbatch.operations.assets import show_model
+def download(call: Call) -> Any:
+    """Copy the model out of the workspace."""
+    from hpcbatch.operations.assets import download_model
 
-    return show_model(call.workspace, call.args.name, version=call.args.version, label=call.args.label)
-
-
-def list_all(call: Call) -> Any:
-    """Every model, or the versions of one."""
-    from hpcbatch.operations.assets import list_models
-
-    return list_models(call.workspace, name=call.args.name)
+    return download_model(call.workspace, ref_of(call), call.args.download_path)
 
 
 VERBS = (
@@ -38,26 +32,31 @@ VERBS = (
         "hpcbatch model create --name heart --path ./model --type mlflow_model\nhpcbatch model create -f model.yml",
         (
             name_option("model", required=False),
-            option("--version", "-v", metavar="VERSION", help="Default: one more than the highest."),
+            VERSION,
             option("--path", "-p", metavar="PATH", help="File or folder of the model."),
             option("--type", "-t", metavar="TYPE", help="custom_model (default), mlflow_model or triton_model."),
+            option("--stage", "-s", metavar="STAGE", help="Kept and shown, as in az."),
+            option("--description", "-d", metavar="TEXT", help="For people."),
             file_option("model"),
             SET,
         ),
     ),
-    Verb(
-        "show",
-        "Show a version of a model.",
-        show,
-        "hpcbatch model show --name heart --label latest --query version -o tsv",
-        (name_option("model"), *version_options()),
+    *asset_verbs(
+        "model",
+        "heart",
+        (("Name", "name"), ("Version", "version"), ("Type", "type"), ("Description", "description")),
+        plural="models",
+        query="version",
     ),
     Verb(
-        "list",
-        "List models, or the versions of one.",
-        list_all,
-        "hpcbatch model list -o table",
-        (name_option("model", required=False),),
-        columns=(("Name", "name"), ("Version", "version"), ("Type", "type"), ("Description", "description")),
+        "download",
+        "Copy a model to DIR/NAME/.",
+        download,
+        "hpcbatch model download --name heart --version 1 --download-path ./copies",
+        (
+            name_option("model"),
+            *SHOWN_VERSION,
+            option("--download-path", "-p", default=".", metavar="DIR", help="Default: the current folder."),
+        ),
     ),
 )

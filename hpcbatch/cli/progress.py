@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hpcbatch.cli import render
+from hpcbatch.operations.story import told
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -26,39 +27,15 @@ def reporter() -> Iterator[Callable[[Progress], None]]:
         yield _silent
     elif render.is_terminal(sys.stderr):
         with _bars() as bars:
-            yield _Live(bars, bars.add_task("", total=None, status="", told="", start=False, visible=False))
+            yield _Live(
+                bars, bars.add_task("", total=None, status="", told="", noun="items", start=False, visible=False)
+            )
     else:
         yield PlainLines()
 
 
 def _silent(progress: Progress) -> None:  # noqa: ARG001  # one of three callbacks
     return
-
-
-def told(progress: Progress) -> str:
-    """Rate, time left and failures in words: `12.5 items/s, 2:05 left, 3 failed`."""
-    words = []
-    if progress.rate_per_s > 0:
-        words.append(f"{_rate(progress.rate_per_s)} items/s")
-    if progress.eta_s is not None and progress.items_done < progress.items:
-        words.append(f"{clock(progress.eta_s)} left")
-    words.append(f"{progress.items_failed} failed")
-    return ", ".join(words)
-
-
-def clock(seconds: float) -> str:
-    """`0:07`, `12:30`, `3:00:05`, `2 d 04:00`."""
-    whole = round(max(0.0, seconds))
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days} d {hour:02}:{minute:02}"
-    return f"{hour}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-def _rate(per_s: float) -> str:
-    return f"{per_s:.0f}" if per_s >= 100 else f"{per_s:.1f}" if per_s >= 1 else f"{per_s:.2g}"
 
 
 class PlainLines:
@@ -77,7 +54,7 @@ class PlainLines:
             if progress.status == before.status and not finished and self._now() - said_at < self._every_s:
                 return
         self._last = (self._now(), progress)
-        render.story(f"{progress.status}: {progress.items_done} of {progress.items} items, {told(progress)}")
+        render.story(f"{progress.status}: {progress.items_done} of {progress.items} {progress.noun}, {told(progress)}")
 
 
 class _Live:
@@ -98,6 +75,7 @@ class _Live:
             completed=progress.items_done,
             status=progress.status,
             told=told(progress),
+            noun=progress.noun,
             visible=True,
         )
 
@@ -111,7 +89,7 @@ def _bars() -> Bars:
         TextColumn("{task.fields[status]}", style="bold"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("items  {task.fields[told]}", markup=False),
+        TextColumn("{task.fields[noun]}  {task.fields[told]}", markup=False),
         console=Console(file=sys.stderr, highlight=False, markup=False, emoji=False),
         refresh_per_second=4,
         expand=True,

@@ -164,10 +164,9 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def clean(content: str) -> str:
     """*content* without what could steer a terminal: escape sequences, control characters, bidi overrides."""
-    import re
+    from hpcbatch.operations.story import clean as cleaned
 
-    content = re.sub(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])", "", content)
-    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", "", content)
+    return cleaned(content)
 
 
 @contextmanager

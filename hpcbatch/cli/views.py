@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _NEVER_CUT = 12
+_LEAST = 8
 STATUS_STYLES: Mapping[str, str] = {
     "Completed": "bold green",
     "Succeeded": "green",
@@ -52,7 +53,7 @@ def show(data: Any, *, columns: formats.Columns, view: Callable[[Any], Card] | N
     elif not header:
         console.out(clean(formats.as_tsv(data)).rstrip("\n"), highlight=False)
     else:
-        console.print(_table(header, rows))
+        console.print(_table(header, rows, console.width))
 
 
 def show_coloured(code: str, language: str) -> None:
@@ -67,9 +68,11 @@ def card_of(data: Mapping[str, Any]) -> Card:
     """The card of any mapping: its name, its status, and each value that is set, nested ones indented."""
     status = str(data.get("status") or data.get("provisioning_state") or "")
     shown = {key: value for key, value in data.items() if key not in ("name", "status", "provisioning_state", "id")}
-    created = shown.pop("creation_context", None)
-    if isinstance(created, Mapping) and created.get("created_at"):
-        shown["created"] = " by ".join(str(each) for each in created.values() if each)
+    times = shown.pop("creation_context", None)
+    for label, key in (("created", "created"), ("changed", "last_modified")):
+        when, who = (times.get(f"{key}_{word}") if isinstance(times, Mapping) else None for word in ("at", "by"))
+        if when:
+            shown[label] = f"{when} by {who}" if who else when
     return Card(title=str(data.get("name") or ""), status=status, fields=tuple(flat(shown)))
 
 
@@ -125,21 +128,35 @@ def _value(value: Any) -> str:
     return formats.as_json(value) if isinstance(value, Mapping | list) else formats.scalar(value)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> RenderableType:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
     flat_rows = [[clean(" ".join(cell.split())) for cell in row] for row in rows]
-    for number, (name, *cells) in enumerate(zip(header, *flat_rows, strict=True)):
-        width = max(map(len, (name, *cells)))
-        is_whole = number == 0 or width <= _NEVER_CUT  # names are copied, and short words say little without their end
+    columns = list(zip(header, *flat_rows, strict=True))
+    widths = _widths([max(map(len, column)) for column in columns], room)
+    for number, (name, width) in enumerate(zip(header, widths, strict=True)):
         overflow: OverflowMethod = "fold" if number == 0 else "ellipsis"
-        table.add_column(_text(name), no_wrap=True, min_width=width if is_whole else None, overflow=overflow)
+        table.add_column(_text(name), no_wrap=True, min_width=width, max_width=width, overflow=overflow)
     for row in flat_rows:
         table.add_row(*(Text(cell, style=STATUS_STYLES.get(cell, "")) for cell in row))
     return table
+
+
+def _widths(wanted: Sequence[int], room: int) -> list[int]:
+    """The widths of the columns: the wanted ones, the widest cut until they fit. Names, which are copied, and short
+    words, which say little without their end, stay whole.
+    """
+    widths = list(wanted)
+    long = [number for number, width in enumerate(wanted) if number and width > _NEVER_CUT]
+    while long and sum(widths) + 2 * len(widths) > room:
+        longest = max(long, key=widths.__getitem__)
+        if widths[longest] <= _LEAST:
+            break
+        widths[longest] -= 1
+    return widths
 
 
 def _bar(done: int, total: int) -> RenderableType:

@@ -24,6 +24,8 @@ from hpcbatch.client.invocation import Input
 from hpcbatch.client.job import Job, Output
 from hpcbatch.client.jobs import Jobs
 from hpcbatch.client.loading import AnyEntity, load
+from hpcbatch.client.pipelines import Component, Components, PipelineComponentBatchDeployment, PipelineJob
+from hpcbatch.errors import SpecError
 from hpcbatch.operations.workspace import open_workspace
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "BatchEndpoint",
     "BatchRetrySettings",
     "CodeConfiguration",
+    "Component",
     "Compute",
     "Data",
     "EndpointDefaults",
@@ -43,6 +46,8 @@ __all__ = [
     "ModelBatchDeployment",
     "ModelBatchDeploymentSettings",
     "Output",
+    "PipelineComponentBatchDeployment",
+    "PipelineJob",
     "load",
 ]
 
@@ -86,6 +91,11 @@ class BatchClient:
         return DataAssets(self._ws)
 
     @property
+    def components(self) -> Components:
+        """Its components: the steps of pipelines, and pipelines."""
+        return Components(self._ws)
+
+    @property
     def environments(self) -> Environments:
         """Its environments and environment maps."""
         return Environments(self._ws)
@@ -108,6 +118,8 @@ class BatchClient:
                 created = self.batch_endpoints.create_or_update(entity)
             case ModelBatchDeployment():
                 created = self.batch_deployments.create_or_update(entity)
+            case PipelineComponentBatchDeployment():
+                created = self.batch_deployments.create_or_update(entity)
             case Model():
                 created = self.models.create_or_update(entity)
             case Data():
@@ -116,6 +128,12 @@ class BatchClient:
                 created = self.environments.create_or_update(entity)
             case Compute():
                 created = self.computes.create_or_update(entity)
+            case Component():
+                created = self.components.create_or_update(entity)
+            case PipelineJob():
+                raise SpecError(
+                    "A job is started, and is no entity afterwards.", hint="client.jobs.create_or_update(job)"
+                )
         return cast(E, created)
 
     def begin_create_or_update(self, entity: E) -> Finished[E]:

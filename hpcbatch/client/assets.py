@@ -8,11 +8,28 @@ from collections.abc import Mapping
 from hpcbatch.client.collection import Collection, Finished, Listing
 from hpcbatch.client.entities import Compute, Data, Environment, Model
 from hpcbatch.client.entity import PathLike
-from hpcbatch.operations import assets
+from hpcbatch.operations import assets, versions
+from hpcbatch.spec.refs import AssetRef
 
 
-class Models(Collection):
+class Assets(Collection):
+    """What models, data and environments have in common."""
+
+    _kind = ""
+
+    def archive(self, name: str, version: str | None = None, label: str | None = None) -> None:
+        """Leave the version, or every version, out of lists; what refers to it goes on working. Raises NotFound."""
+        versions.archive_asset(self._ws, self._kind, AssetRef(name, version, label))
+
+    def restore(self, name: str, version: str | None = None, label: str | None = None) -> None:
+        """Put the version, or every version, back into lists."""
+        versions.archive_asset(self._ws, self._kind, AssetRef(name, version, label), archived=False)
+
+
+class Models(Assets):
     """The models of a workspace. Versions are immutable."""
+
+    _kind = "model"
 
     def create_or_update(self, model: Model) -> Model:
         """Copy the model into the workspace: as the version that it names, or the next one.
@@ -29,9 +46,15 @@ class Models(Collection):
         """The newest version of every model, or every version of *name*."""
         return self._entities(Model, assets.list_models(self._ws, name))
 
+    def download(self, name: str, version: str | None = None, download_path: PathLike = ".") -> None:
+        """Copy the model's file or folder to `<download_path>/<name>/`. Raises NotFound."""
+        assets.download_model(self._ws, AssetRef(name, version), os.fspath(download_path))
 
-class DataAssets(Collection):
+
+class DataAssets(Assets):
     """The data assets of a workspace: names for data that stays where it is."""
+
+    _kind = "data"
 
     def create_or_update(self, data: Data) -> Data:
         """Register the pointer: as the version that it names, or the next one."""
@@ -46,8 +69,10 @@ class DataAssets(Collection):
         return self._entities(Data, assets.list_data(self._ws, name))
 
 
-class Environments(Collection):
+class Environments(Assets):
     """The environments of a workspace, and the maps that say which Python has those that Azure ML would build."""
+
+    _kind = "environment"
 
     def create_or_update(self, environment: Environment) -> Environment:
         """Register it: as the version that it names, or the next one. Its `python` must exist."""

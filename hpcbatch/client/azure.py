@@ -27,6 +27,7 @@ from hpcbatch.client.entities import (
 from hpcbatch.client.entity import Part
 from hpcbatch.client.invocation import Input
 from hpcbatch.client.job import Job, Output
+from hpcbatch.client.pipelines import Component, PipelineComponentBatchDeployment, PipelineJob
 
 __all__ = [
     "AmlCompute",
@@ -36,6 +37,7 @@ __all__ = [
     "BatchEndpoint",
     "BatchRetrySettings",
     "CodeConfiguration",
+    "Component",
     "Compute",
     "Data",
     "EndpointDefaults",
@@ -47,12 +49,16 @@ __all__ = [
     "ModelBatchDeployment",
     "ModelBatchDeploymentSettings",
     "Output",
+    "PipelineComponentBatchDeployment",
+    "PipelineJob",
     "ResourceConfiguration",
     "load_batch_deployment",
     "load_batch_endpoint",
+    "load_component",
     "load_compute",
     "load_data",
     "load_environment",
+    "load_job",
     "load_model",
 ]
 
@@ -62,6 +68,8 @@ load_model = Model.load
 load_environment = Environment.load
 load_data = Data.load
 load_compute = Compute.load
+load_component = Component.load
+load_job = PipelineJob.load
 
 
 class MLClient(BatchClient):

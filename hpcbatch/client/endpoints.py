@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from hpcbatch.client.collection import Collection, Finished, Listing
 from hpcbatch.client.entities import BatchEndpoint, ModelBatchDeployment
 from hpcbatch.client.entity import PathLike
-from hpcbatch.client.invocation import Given, input_of, output_of, overrides_of
+from hpcbatch.client.invocation import Given, Literal, document_of, input_of, literal_or_path, output_of, overrides_of
 from hpcbatch.client.job import Job, Output
+from hpcbatch.client.pipelines import PipelineComponentBatchDeployment
 from hpcbatch.errors import SpecError
 from hpcbatch.operations import deployments, endpoints, jobs
 from hpcbatch.operations.invoke import InvokeRequest, invoke
+from hpcbatch.operations.pipeline_invoke import PipelineInvocation, deployment_type, invoke_pipeline
+
+Deployment = ModelBatchDeployment | PipelineComponentBatchDeployment
+D = TypeVar("D", ModelBatchDeployment, PipelineComponentBatchDeployment)
 
 
 class BatchEndpoints(Collection):
@@ -58,7 +63,7 @@ class BatchEndpoints(Collection):
         *,
         deployment_name: str | None = None,
         input: Given | None = None,
-        inputs: Mapping[str, Given] | None = None,
+        inputs: Mapping[str, Given | Literal] | None = None,
         outputs: Mapping[str, Output | PathLike] | None = None,
         output_path: PathLike | None = None,
         job_name: str | None = None,
@@ -66,13 +71,25 @@ class BatchEndpoints(Collection):
         params_override: Iterable[Mapping[str, Any]] | None = None,
         **overrides: Any,
     ) -> Job:
-        """Start a job that scores *input* and return at once.
+        """Start a job that scores *input*, or a pipeline with *inputs* by name, and return at once.
 
         *overrides* are settings for this job alone: `mini_batch_size`, `instance_count`, `error_threshold`,
-        `max_retries`, `timeout_s`, `output_file_name`, `max_concurrency_per_instance`, `logging_level`, `groups`,
+        `max_retries`, `timeout_s`, `output_file_name`, `output_header`,
+        `output_input_column`, `max_concurrency_per_instance`, `logging_level`, `groups`,
         `environment_variables`. The same call with the same *job_name* finds its job and never starts a second one.
         Raises SpecError, NotFound, Conflict, SchedulerError; what the job was warned of is warned of here.
         """
+        if deployment_type(self._ws, endpoint_name, deployment_name) == "pipeline":
+            asked = PipelineInvocation(
+                endpoint=endpoint_name,
+                deployment=deployment_name,
+                given=document_of(inputs, outputs, output_path),
+                input=None if input is None else str(literal_or_path(input)["path"]),
+                job_name=job_name,
+                experiment_name=experiment_name,
+                overrides=overrides_of(overrides, params_override),
+            )
+            return self._started(invoke_pipeline(self._ws, asked))
         request = InvokeRequest(
             endpoint=endpoint_name,
             deployment=deployment_name,
@@ -82,9 +99,11 @@ class BatchEndpoints(Collection):
             output_path=output_of(output_path, outputs),
             overrides=overrides_of(overrides, params_override),
         )
-        shown = invoke(self._ws, request)
+        return self._started(invoke(self._ws, request))
+
+    def _started(self, shown: dict[str, Any]) -> Job:
         for each in shown.get("warnings") or ():
-            warnings.warn(each, stacklevel=2)
+            warnings.warn(each, stacklevel=3)
         return Job(self._ws, shown)
 
     def list_jobs(self, endpoint_name: str, *, max_results: int = 50) -> Listing[Job]:
@@ -94,20 +113,19 @@ class BatchEndpoints(Collection):
         return Listing(Job(self._ws, one) for one in found)
 
     def _updated(self, endpoint: BatchEndpoint, before: Mapping[str, Any]) -> dict[str, Any]:
-        now = endpoint.document()
-        changed = {key: now.get(key) for key in {*before, *now} if now.get(key) != before.get(key)}
+        given, gone = changes(before, endpoint.document())
         name = str(endpoint.name)
-        if not changed:
-            return endpoints.show_endpoint(self._ws, name)
-        return endpoints.update_endpoint(self._ws, name, file=endpoint.loaded_part(changed))
+        shown = endpoints.show_endpoint(self._ws, name)
+        removes = [path for path in gone if _has(shown, path)]
+        if not (given or removes):
+            return shown
+        return endpoints.update_endpoint(self._ws, name, file=endpoint.loaded_part(given), removes=removes)
 
 
 class BatchDeployments(Collection):
     """The deployments of the endpoints of a workspace."""
 
-    def create_or_update(
-        self, deployment: ModelBatchDeployment, *, set_default: bool = False, skip_script_validation: bool = False
-    ) -> ModelBatchDeployment:
+    def create_or_update(self, deployment: D, *, set_default: bool = False, skip_script_validation: bool = False) -> D:
         """Make the deployment, or overwrite the one of that name; one that was got from here is changed where it
         differs, and everything else of it stays, snapshots of code and model included.
 
@@ -126,22 +144,23 @@ class BatchDeployments(Collection):
             shown = self._updated(deployment, before, skip_script_validation)
             if set_default:
                 endpoints.set_default_deployment(self._ws, shown["endpoint_name"], shown["name"])
-        return ModelBatchDeployment.from_workspace(self._ws, shown)
+        return type(deployment).from_workspace(self._ws, shown)
 
-    def begin_create_or_update(
-        self, deployment: ModelBatchDeployment, *, skip_script_validation: bool = False
-    ) -> Finished[ModelBatchDeployment]:
+    def begin_create_or_update(self, deployment: D, *, skip_script_validation: bool = False) -> Finished[D]:
         """`create_or_update` as Azure ML spells it."""
         return Finished(self.create_or_update(deployment, skip_script_validation=skip_script_validation))
 
-    def get(self, name: str, endpoint_name: str) -> ModelBatchDeployment:
+    def get(self, name: str, endpoint_name: str) -> Deployment:
         """The deployment *name* of the endpoint. Raises NotFound with those that there are."""
-        shown = deployments.show_deployment(self._ws, name, endpoint_name)
-        return ModelBatchDeployment.from_workspace(self._ws, shown)
+        return self._shown(deployments.show_deployment(self._ws, name, endpoint_name))
 
-    def list(self, endpoint_name: str) -> Listing[ModelBatchDeployment]:
+    def list(self, endpoint_name: str) -> Listing[Deployment]:
         """Every deployment of the endpoint, by name."""
-        return self._entities(ModelBatchDeployment, deployments.list_deployments(self._ws, endpoint_name))
+        return Listing(self._shown(one) for one in deployments.list_deployments(self._ws, endpoint_name))
+
+    def _shown(self, shown: dict[str, Any]) -> Deployment:
+        kind = PipelineComponentBatchDeployment if shown["type"] == "pipeline" else ModelBatchDeployment
+        return kind.from_workspace(self._ws, shown)
 
     def delete(self, name: str, endpoint_name: str) -> None:
         """Delete the deployment; its jobs stay. If it was the default, the endpoint has none afterwards."""
@@ -159,7 +178,7 @@ class BatchDeployments(Collection):
         return Listing(Job(self._ws, one) for one in found)
 
     def _updated(
-        self, deployment: ModelBatchDeployment, before: Mapping[str, Any], skip_script_validation: bool
+        self, deployment: Deployment, before: Mapping[str, Any], skip_script_validation: bool
     ) -> dict[str, Any]:
         name, endpoint = str(deployment.name), str(deployment.endpoint_name)
         given, gone = changes(before, deployment.document())
@@ -171,12 +190,12 @@ class BatchDeployments(Collection):
             self._ws,
             name,
             endpoint,
-            file=deployment.loaded_part({"type": "model", **given}),
+            file=deployment.loaded_part({"type": deployment.type, **given}),
             removes=removes,
             skip_script_validation=skip_script_validation,
         )
 
-    def _refuse_a_snapshot_as_code(self, deployment: ModelBatchDeployment) -> None:
+    def _refuse_a_snapshot_as_code(self, deployment: Deployment) -> None:
         was = deployment.shown.get("code_configuration")
         if was is not None and deployment.document().get("code_configuration") == was:
             raise SpecError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +74,12 @@ def alarm(line: str, quoted: str = "") -> str:
         return told
     block = f'<pre style="margin:2px 0 6px 14px;white-space:pre-wrap;background:none">{text(quoted)}</pre>'
     return f"{told}<details open><summary>What the scoring script said</summary>{block}</details>"
+
+
+def picture(svg: str) -> str:
+    """An SVG document as an image: what is in it cannot reach the page."""
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img style="max-width:100%" src="data:image/svg+xml;base64,{data}">'
 
 
 def remark(line: str) -> str:

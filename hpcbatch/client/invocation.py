@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hpcbatch.client.entities import Data
@@ -12,6 +13,7 @@ from hpcbatch.client.entity import Part, PathLike, plain
 from hpcbatch.client.job import Output
 from hpcbatch.errors import SpecError
 from hpcbatch.operations.invoke import InputRef
+from hpcbatch.spec.yamlfile import Loaded
 
 # Azure ML's names of what can be changed for one job, and ours, where they differ.
 _NAMES = {
@@ -25,16 +27,49 @@ _WHOLE = ("environment_variables",)
 
 @dataclass(frozen=True)
 class Input:
-    """A pointer to data: `path` is a folder (`uri_folder`), a file (`uri_file`), or the id of a data asset."""
+    """A pointer to data: `path` is a folder (`uri_folder`), a file (`uri_file`), an address, or the id of a data asset.
+
+    `storage_options` are fsspec's, for an address, with credentials by reference: `{"key": {"env": "VARIABLE"}}`.
+    """
 
     path: PathLike
     type: str = "uri_folder"
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 Given = Input | Data | PathLike
+Literal = str | int | float | bool
 
 
-def input_of(given: Given | None, inputs: Mapping[str, Given] | None) -> InputRef | None:
+def document_of(
+    inputs: Mapping[str, Given | Literal] | None,
+    outputs: Mapping[str, Output | PathLike] | None,
+    output_path: PathLike | None,
+) -> Loaded:
+    """What a pipeline is invoked with, as the document that `--file` would be; paths start at the current folder."""
+    document: dict[str, Any] = {}
+    if inputs:
+        document["inputs"] = {name: literal_or_path(one) for name, one in inputs.items()}
+    if outputs:
+        document["outputs"] = {name: {"path": os.fspath(one)} for name, one in outputs.items()}
+    if output_path is not None:
+        raise SpecError(
+            "output_path does not say which output of the pipeline it is for.",
+            hint="Say it: outputs={NAME: FOLDER}.", field="output_path",
+        )  # fmt: skip
+    return Loaded(document, "the call of invoke", {}, Path.cwd())
+
+
+def literal_or_path(given: Given | Literal) -> Any:
+    """The value as a document has it: a literal, which a plain text may be, or a mapping with path and type."""
+    if isinstance(given, Input):
+        return {"path": os.fspath(given.path), "type": str(plain(given.type))}
+    if isinstance(given, Data):
+        return {"path": os.fspath(given.path or ""), "type": str(given.type or "uri_folder")}
+    return {"path": os.fspath(given)} if isinstance(given, os.PathLike) else given
+
+
+def input_of(given: Given | None, inputs: Mapping[str, Given | Literal] | None) -> InputRef | None:
     """The one input. A bare path is a file if there is a file of that name, else a folder."""
     if inputs is not None:
         if given is not None or len(inputs) != 1:
@@ -43,11 +78,14 @@ def input_of(given: Given | None, inputs: Mapping[str, Given] | None) -> InputRe
                 f"A model deployment takes exactly one data input; here are {count}.",
                 hint="Give one: input=PATH.", field="inputs", found=count, allowed=1,
             )  # fmt: skip
-        (given,) = inputs.values()
+        (only,) = inputs.values()
+        if isinstance(only, int | float):
+            raise SpecError("A model deployment takes data.", hint="input=PATH", field="inputs", found=only)
+        given = only
     if given is None:
         return None
     if isinstance(given, Input):
-        return InputRef(os.fspath(given.path), str(plain(given.type)))
+        return InputRef(os.fspath(given.path), str(plain(given.type)), dict(given.storage_options))
     if isinstance(given, Data):
         return InputRef(os.fspath(given.path or ""), str(given.type or "uri_folder"))
     path = os.fspath(given)

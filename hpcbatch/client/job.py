@@ -18,6 +18,7 @@ from hpcbatch.operations import jobs, story
 from hpcbatch.operations.progress import Progress
 from hpcbatch.operations.status import TERMINAL
 from hpcbatch.operations.workspace import Workspace
+from hpcbatch.pipeline.drawing import Node, as_svg
 
 _POLL_S = 0.5
 
@@ -173,14 +174,20 @@ class Job:
     def to_pandas(self, names: Sequence[str] | None = None, *, sep: str = " ", **options: Any) -> tables.Frame:
         """The merged output as a DataFrame with the columns *names* (0, 1, ... without).
 
-        What the file is, its ending says, and nothing is guessed: `.parquet`, `.jsonl`, or else lines without a header
-        whose fields *sep* separates: a space, as Azure ML and we write append_row. *options* go to pandas' reader.
+        What the file is, its ending says, and nothing is guessed: `.parquet`, `.pqt`, `.jsonl`, or else lines, whose
+        fields *sep* separates: a space, as Azure ML and we write append_row; under a header if the job was to write
+        one. *options* go to pandas' reader.
         """
+        if self._has_header():
+            options = {"header": 0, **options}
         return tables.read_pandas(self.output_file, names, sep=sep, **options)
 
     def to_arrow(self, names: Sequence[str] | None = None, *, sep: str = " ", header: bool = False) -> tables.Table:
         """The merged output as an Arrow table with the columns *names* (f0, f1, ... without); see `to_pandas`."""
-        return tables.read_arrow(self.output_file, names, sep=sep, header=header)
+        return tables.read_arrow(self.output_file, names, sep=sep, header=header or self._has_header())
+
+    def _has_header(self) -> bool:
+        return bool(jobs.find_job(self._ws, self.name).record.scoring.output_header)
 
     def _error(self) -> HpcBatchError:
         """What to raise for a job that ended without its promised result."""
@@ -220,6 +227,8 @@ class Job:
             parts.append(html.bar(done, total, status=self.status, told=f"{failed} failed"))
         if self.detail:
             parts.append(html.alarm(self.detail) if is_alarm else html.remark(self.detail))
+        if "jobs" in self._shown:
+            parts.append(html.picture(_picture(self._shown)))
         for number, failure in enumerate(self.failures[:5]):
             quoted = story.failure_quotes(failure) if number == 0 else ""
             parts.append(html.alarm("".join(self._unsaid(failure)), quoted))
@@ -233,9 +242,26 @@ class Job:
             ("deployment", f"{self.endpoint} / {self.deployment}"),
             ("compute", shown.get("compute")),
             ("created", f"{created['created_at']} by {created['created_by']}"),
-            ("input", shown["inputs"]["input"]["path"]),
-            ("output", output or shown["outputs"]["score"]["path"]),
+            *((f"input {name}".removesuffix(" input"), _place(one)) for name, one in shown["inputs"].items()),
+            *(
+                (f"output {name}".removesuffix(" score"), output or _place(one))
+                for name, one in shown["outputs"].items()
+            ),
             ("directory", shown.get("job_directory")),
             *(("warning", one) for one in shown.get("warnings") or ()),
         ]
         return [(label, value) for label, value in pairs if value]
+
+
+def _place(one: Mapping[str, Any]) -> Any:
+    """Where an input or output lies, or the value that it has."""
+    return one.get("path") or one.get("value")
+
+
+def _picture(shown: Mapping[str, Any]) -> str:
+    """The graph of a pipeline job with the states of its steps, as SVG."""
+    nodes = [
+        Node(name, str(step.get("status")), "reused" if step.get("reused") else "", tuple(step.get("depends_on") or ()))
+        for name, step in shown["jobs"].items()
+    ]
+    return as_svg(str(shown["name"]), nodes)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 from hpcbatch.client.collection import Collection, Finished, Listing
 from hpcbatch.client.job import Job
-from hpcbatch.operations import jobs
+from hpcbatch.client.pipelines import PipelineJob
+from hpcbatch.operations import job_notes, jobs
+from hpcbatch.operations.job_create import create_job
 
 
 class Jobs(Collection):
     """The jobs of a workspace."""
+
+    def create_or_update(self, job: PipelineJob) -> Job:
+        """Start the pipeline, or the command, and return at once. With a name it is never started a second time.
+
+        Raises SpecError, NotFound, Conflict, SchedulerError; what the job was warned of is warned of here.
+        """
+        shown = create_job(self._ws, file=job.loaded())
+        for each in shown.get("warnings") or ():
+            warnings.warn(each, stacklevel=2)
+        return Job(self._ws, shown)
 
     def get(self, name: str) -> Job:
         """The job *name*, whoever started it, wherever and when. Raises NotFound."""
@@ -57,3 +70,11 @@ class Jobs(Collection):
     def resume(self, name: str) -> Job:
         """Go on with a job that stopped half-way: only what is missing runs."""
         return self.get(name).resume()
+
+    def archive(self, name: str) -> None:
+        """Leave the job out of lists; it stays, and is found by its name. Raises NotFound."""
+        job_notes.archive(jobs.noted_job(self._ws, name))
+
+    def restore(self, name: str) -> None:
+        """Put an archived job back into lists."""
+        job_notes.archive(jobs.noted_job(self._ws, name), archived=False)

@@ -47,7 +47,7 @@ class _Lines:
         self._open = False
 
     def __call__(self, progress: Progress) -> None:
-        line = f"{self._name} {progress.status}: {progress.items_done} of {progress.items} items, {told(progress)}"
+        line = f"{self._name} {progress.status}: {progress.items_done} of {progress.items} {progress.noun}, {told(progress)}"
         if self._stream.isatty():
             self._stream.write(f"\r\x1b[K{line}")
             self._open = True

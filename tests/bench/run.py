@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import resource
 import shutil
 import statistics
@@ -84,7 +85,15 @@ def peers(folder: Path, origin: Path, workloads: list[str], repeat: int) -> None
 
 def parts(folder: Path, gib: float, repeat: int) -> None:
     """The pieces whose cost a job's size multiplies."""
-    rows = [*merge(folder, gib, repeat), *planning(folder), *listing(folder, repeat), *ledger(repeat), *starts(repeat)]
+    rows = [
+        *merge(folder, gib, repeat),
+        *parquet(folder, gib / 4, repeat),
+        *planning(folder),
+        *listing(folder, repeat),
+        *ledger(repeat),
+        *restart(folder, repeat),
+        *starts(repeat),
+    ]
     print("\n| what | measured | floor of the same run | ratio |\n|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
@@ -93,10 +102,45 @@ def parts(folder: Path, gib: float, repeat: int) -> None:
 def merge(folder: Path, gib: float, repeat: int) -> list[tuple[str, str, str, str]]:
     """The merge of large segments against `cat`, each until the result is durable."""
     job, digest, segments = big_job(folder / "merge", int(gib * 2**30))
+    label = f"merge of {gib:g} GiB, every checksum checked in the copy, to fsync"
+    return compared(label, (folder, job, digest), segments, gib, repeat)
+
+
+def parquet(folder: Path, gib: float, repeat: int) -> list[tuple[str, str, str, str]]:
+    """The merge of typed rows into one Parquet file against `cat` of the same segments."""
+    payload = typed_rows()
+    job, digest, segments = big_job(folder / "merge", int(gib * 2**30), payload, "rows.parquet")
+    label = f"merge of {gib:g} GiB of typed rows into Parquet, to fsync"
+    return compared(label, (folder, job, digest), segments, gib, repeat)
+
+
+def typed_rows() -> bytes:
+    """What the driver makes of a DataFrame of 16,384 rows: a name, a label of a few, three numbers."""
+    import pandas as pd
+
+    from hpcbatch.scoring.row_formats import RowFormat
+
+    count = 16384
+    dice = random.Random(1)
+    frame = pd.DataFrame(
+        {
+            "file": [f"2024/part-{n // 100:04d}/item-{n:08d}.csv" for n in range(count)],
+            "label": [("cat", "dog", "bird")[n % 3] for n in range(count)],
+            **{name: [dice.random() for _ in range(count)] for name in ("cat", "dog", "bird")},
+        }
+    )
+    return RowFormat("parquet", "", "").payload(frame, count, [], str)
+
+
+def compared(
+    label: str, where: tuple[Path, Path, str], segments: list[str], gib: float, repeat: int
+) -> list[tuple[str, str, str, str]]:
+    """The merge of a job against `cat` of its *segments*, each until the result is durable; the job is removed."""
+    folder, job, digest = where
     out = folder / "cat.out"
     walls: dict[str, list[float]] = {"cat": [], "merge": []}
-    for _ in range(repeat):
-        for name, times in walls.items():
+    for number in range(repeat + 1):  # the first round warms the cache up and does not count; then they take turns
+        for name, times in list(walls.items())[:: 1 - 2 * (number % 2)]:
             os.sync()
             begin = time.perf_counter()
             if name == "cat":
@@ -106,19 +150,18 @@ def merge(folder: Path, gib: float, repeat: int) -> list[tuple[str, str, str, st
             else:
                 command = [sys.executable, "-I", "-m", "hpcbatch.merge", str(job), digest]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            times.append(time.perf_counter() - begin)
+            times += [time.perf_counter() - begin] if number else []
             for path in (out, *(job / "out").iterdir(), *(job / "merge").iterdir()):
                 path.unlink(missing_ok=True)
     mib = gib * 1024
     rates = {name: mib / statistics.median(times) for name, times in walls.items()}
     shutil.rmtree(folder / "merge")
     ratio = statistics.median(cat / ours for cat, ours in zip(walls["cat"], walls["merge"], strict=True))
-    label = f"merge of {gib:g} GiB, every checksum checked, SHA-256 taken, to fsync"
     return [(label, f"{rates['merge']:.0f} MiB/s", f"cat {rates['cat']:.0f} MiB/s", f"{ratio:.2f} of cat's speed")]
 
 
-def big_job(folder: Path, size_bytes: int) -> tuple[Path, str, list[str]]:
-    """A job whose groups are all scored: 16 groups, payloads of 1 MiB."""
+def big_job(folder: Path, size_bytes: int, payload: bytes = b"", name: str = "rows.csv") -> tuple[Path, str, list[str]]:
+    """A job whose groups are all scored: 16 groups, payloads of 1 MiB or *payload*."""
     from hpcbatch.ids import sha256
     from hpcbatch.jobdir import jobdir
     from hpcbatch.jobdir.attempt import AttemptWriter
@@ -127,16 +170,16 @@ def big_job(folder: Path, size_bytes: int) -> tuple[Path, str, list[str]]:
     from hpcbatch.records.ledger import Kind
     from hpcbatch.records.plan import pack_manifest, pack_plan
 
-    count, groups = size_bytes >> 20, 16
+    block = payload or os.urandom(1 << 19) * 2
+    count, groups = size_bytes // len(block), 16
     manifest = pack_manifest([b"%08d" % i for i in range(count)], root="/", mini_batch_size=1)
-    scoring = ScoringPart("", "", "", 1, 1, -1, 3, 30.0, 60.0, "append_row", "rows.csv", "info", {})
+    scoring = ScoringPart("", "", "", 1, 1, -1, 3, 30.0, 60.0, "append_row", name, "info", {})
     record = JobRecord(
         "bench", "0" * 32, "e", "d", 1, "", "", "", sha256(manifest), count, count, groups, "/", "uri_folder",
         str(folder / "job" / "out"), "", scoring, ComputePart("local", "local", "dedicated", 1, {}),
     )  # fmt: skip
     jobdir.create(folder / "job", jobdir.Draft(record, manifest, pack_plan(0, cut([(0, count)], groups)), None))
     job = jobdir.open_job(folder / "job")
-    block = os.urandom(1 << 19) * 2
     segments = []
     for group in range(groups):
         at = job.paths.group(0, group)
@@ -195,6 +238,17 @@ def ledger(repeat: int) -> list[tuple[str, str, str, str]]:
     data = b"".join(chain.record(Kind.COMMIT, mini_batch=i, payload=b"x" * 100) for i in range(200_000))
     took = timed(lambda: sum(1 for _ in Scan(data, b"j" * 16, b"n" * 16)), repeat)
     return [("ledger scan", f"{200_000 / took:,.0f} records/s", "-", "-")]
+
+
+def restart(folder: Path, repeat: int) -> list[tuple[str, str, str, str]]:
+    """An array task whose group is complete, as one that Slurm queues again after it has ended: start to exit."""
+    job, digest, _ = big_job(folder / "restart", 16 * 20_000 * 100, b"x" * 100)
+    command = [sys.executable, "-I", "-m", "hpcbatch.worker", str(job), digest, "0", "0"]
+    took = timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), repeat)
+    floor = timed(lambda: subprocess.run([sys.executable, "-I", "-c", "pass"], check=True), repeat)
+    shutil.rmtree(folder / "restart")
+    label = "restart of a complete group of 20,000 mini-batches, no driver started (bar: 2 s)"
+    return [(label, f"{took:.3f} s", f"python -c pass {floor:.3f} s", f"{took / floor:.1f}")]
 
 
 def starts(repeat: int) -> list[tuple[str, str, str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.docs import cli_page, errors_page, python_page, yaml_page
+from tests.docs import cli_page, errors_page, pipeline_page, python_page, yaml_page
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 COMMAND = "python -m tests.docs.generate"
@@ -13,6 +13,10 @@ NOTE = f"<!-- Generated: change {{origin}}, then run `{COMMAND}`. -->\n\n"
 PAGES: Mapping[str, tuple[Callable[[], str], str]] = {
     "cli.md": (cli_page.page, "hpcbatch/cli"),
     "yaml.md": (yaml_page.page, "hpcbatch/spec, tests/docs/meanings.toml or tests/docs/templates/yaml.md"),
+    "yaml-pipelines.md": (
+        pipeline_page.page,
+        "hpcbatch/spec, tests/docs/meanings.toml or tests/docs/templates/yaml-pipelines.md",
+    ),
     "python.md": (python_page.page, "hpcbatch/client"),
     "exit-codes.md": (errors_page.page, "hpcbatch/errors.py or tests/docs/templates/exit-codes.md"),
 }

@@ -41,7 +41,7 @@ def test_every_file_of_a_job_is_told(tmp_path: Path) -> None:
 
 def test_every_name_of_the_layout_is_told() -> None:
     names = (layout.JOB, layout.MANIFEST, layout.CODE, layout.CANCELED, layout.PLAN, layout.INTENT, layout.MERGE_ID,
-             layout.SUSPECTS, layout.SUCCESS, layout.SEGMENT, layout.LEDGER)  # fmt: skip
+             layout.REFUSED, layout.SUSPECTS, layout.SUCCESS, layout.SEGMENT, layout.LEDGER)  # fmt: skip
     assert [name for name in names if name not in PAGE] == []
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from hpcbatch.cli.grammar import Verb, verb_parser
 from hpcbatch.cli.invoke_request import Given, request_of
-from hpcbatch.spec import base, deployment
+from hpcbatch.spec import base, component, deployment
 from hpcbatch.spec.base import parse
 from hpcbatch.spec.compute import Compute
 from hpcbatch.spec.endpoint import BatchEndpoint
+from hpcbatch.spec.pipeline import PipelineBatchDeployment, PipelineJob, input_value, parse_steps
 from hpcbatch.spec.yamlfile import Loaded, loads
 from tests.docs import cli_page, yaml_page
 from tests.docs.generate import COMMAND, PAGES, REFERENCE, generated
@@ -57,6 +58,20 @@ def test_the_yaml_of_the_page_is_read() -> None:
     assert parse(BatchEndpoint, endpoint).name == "heart-batch"
     [compute] = _documents("Compute")
     assert parse(Compute, compute).partition == "short"
+
+
+def test_the_yaml_of_the_page_about_pipelines_is_read() -> None:
+    page = (REFERENCE / "yaml-pipelines.md").read_text("utf-8")
+    texts = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    *components, job, graph, invocation = [loads(text.encode(), "page.yml", REFERENCE) for text in texts]
+    assert [component.parse_component(one).type for one in components] == ["command", "parallel", "pipeline"]
+    assert [one.name for one in parse_steps(components[2], components[2].data["jobs"])] == ["prepare", "score"]
+    assert parse(PipelineJob, job).component == "./pipeline.yml"
+    assert parse(PipelineBatchDeployment, graph).settings.default_compute == "azureml:short"
+    assert {name: input_value(invocation, name, one).type for name, one in invocation.data["inputs"].items()} == {
+        "raw": "uri_folder",
+        "rate": "number",
+    }
 
 
 def test_both_forms_of_a_deployment_are_the_same_deployment() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from hpcbatch.cli import invoke_request
-from hpcbatch.spec import base, compute, deployment, refs
+from hpcbatch.spec import base, component, compute, deployment, ports, refs
 from hpcbatch.spec.assets import Build, Data, Environment, Model
 from hpcbatch.spec.base import Document
 from hpcbatch.spec.compute import SLURM_FIELDS, Compute, MergeSettings, SlurmSettings
@@ -40,9 +40,14 @@ RULES: Mapping[Any, str] = {
     compute._time: "minutes, `MM:SS`, `HH:MM:SS` or `D-HH:MM:SS`",
     compute._setup: compute._LINE_RULE,
     deployment._file_name: "no `/`, at most 200 bytes",
+    deployment._properties: "",
     deployment._variables: "names of letters, digits and `_`",
+    component._lower: "", component._size: "", component._script_level: "",
+    ports._type: "", ports._names: "", ports._present_output: "",
 }  # fmt: skip
-TYPES = {str: "text", int: "whole number", float: "number", bool: "true, false", dict: "mapping", list: "list"}
+TYPES = {
+    str: "text", int: "whole number", float: "number", bool: "true, false", dict: "mapping", list: "list", Any: "any",
+}  # fmt: skip
 
 
 def page() -> str:
@@ -66,8 +71,8 @@ def page() -> str:
         model=_fields(Model),
         environment=_fields(Environment, Build, prefix="build."),
         data=_fields(Data),
-        compute=table(HEADER, _row_list(Compute, azure)),
-        slurm=table(HEADER, _row_list(SlurmSettings, slurm)),
+        compute=table(HEADER, row_list(Compute, azure)),
+        slurm=table(HEADER, row_list(SlurmSettings, slurm)),
         merge=_fields(MergeSettings, prefix="merge."),
         overrides=", ".join(map(code, invoke_request._OVERRIDES)),
     )
@@ -75,15 +80,16 @@ def page() -> str:
 
 def _fields(model: type[Document], below: type[Document] | None = None, *, prefix: str = "") -> str:
     """The table of *model*; with *below* the fields of a part of it follow under *prefix*."""
-    first = table(HEADER, _row_list(model, model.model_fields, "" if below else prefix))
+    first = table(HEADER, row_list(model, model.model_fields, "" if below else prefix))
     return "\n".join([first, _rows(below, prefix=prefix)]) if below else first
 
 
 def _rows(model: type[Document], *, prefix: str) -> str:
-    return "\n".join(table(HEADER, _row_list(model, model.model_fields, prefix)).splitlines()[2:])
+    return "\n".join(table(HEADER, row_list(model, model.model_fields, prefix)).splitlines()[2:])
 
 
-def _row_list(model: type[Document], fields: Mapping[str, FieldInfo], prefix: str = "") -> Iterator[tuple[str, ...]]:
+def row_list(model: type[Document], fields: Mapping[str, FieldInfo], prefix: str = "") -> Iterator[tuple[str, ...]]:
+    """The rows of a table of *fields* of *model*."""
     for name, field in fields.items():
         words, rules = _described(field.annotation)
         rules = [*rules, *_rules(field.metadata)]

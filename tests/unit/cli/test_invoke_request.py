@@ -139,3 +139,13 @@ def test_what_cannot_be_is_told(given: dict[str, Any], field: str, words: str) -
     assert raised.value.fields["field"] == field
     assert words in str(raised.value)
     assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize("front", ["", "properties.hpcbatch.", "settings."])
+def test_options_of_the_output_may_be_set_for_one_job(front: str) -> None:
+    """By their short names, or by where they stand in a deployment."""
+    sets = (f"{front}output_header=true", f"{front}output_input_column=file")
+    assert request_of(Given(endpoint="e", sets=sets)).overrides == {
+        "output_header": "true",
+        "output_input_column": "file",
+    }

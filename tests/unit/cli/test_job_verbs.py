@@ -125,6 +125,20 @@ def test_ctrl_c_leaves_the_job_running(heart: Cli, hold: Path, workspace: Path) 
     assert heart("job stream -n j1").exit_code == 0
 
 
+def test_the_log_of_one_mini_batch(heart: Cli) -> None:
+    """What it printed, and how it failed: nothing of its neighbours, though they share a file."""
+    heart("endpoint invoke -n heart --input bad --job-name j1 --set error_threshold=-1 --wait -o none")
+    whole = heart("job logs -n j1").out
+    first, second = (heart(f"job logs -n j1 --mini-batch {number}").out for number in (0, 1))
+    assert first.startswith("[mb 0] scoring 1 red\n-- ")
+    assert "mini-batch 1" not in first
+    assert second.startswith("[mb 1] scoring 1 red\n-- ")
+    assert "mini-batch 1 failed, try 1 of 1: ValueError: bad file" in second
+    assert second.rstrip().endswith("ValueError: bad file")
+    assert "Streaming " in whole
+    assert set(f"{first}{second}".splitlines()) < set(whole.splitlines())
+
+
 def test_resuming_what_is_done_changes_nothing(heart: Cli) -> None:
     """A completed job is answered as it is; with --wait the verdict is the exit code."""
     heart("endpoint invoke -n heart --input good --job-name j1 --wait -o none")
@@ -180,3 +194,21 @@ def test_nothing_starts_when_something_is_wrong(heart: Cli, line: str, exit_code
     assert (ran.exit_code, ran.out) == (exit_code, "")
     assert words in ran.err
     assert heart("job list").json == []
+
+
+def test_a_job_is_archived_restored_and_described(heart: Cli) -> None:
+    """Lists leave an archived job out; show, stream and download go on finding it."""
+    name = heart("endpoint invoke -n heart --input good --wait --query name -o tsv").out.strip()
+    assert heart(f"job archive -n {name}").out == ""
+    assert heart("job list").json == []
+    assert heart("endpoint list-jobs -n heart").json == []
+    assert heart("job list --archived-only --query [].name -o tsv").out == f"{name}\n"
+    assert heart("job list --include-archived --query [].archived").json == [True]
+    assert heart(f"job show -n {name} --query archived").json is True
+    assert heart(f"job restore -n {name}").exit_code == 0
+    shown = heart("job", "update", "-n", name, "--set", "tags.paper=2", "display_name=Final run").json
+    assert (shown["tags"], shown["display_name"], shown["status"]) == ({"paper": "2"}, "Final run", "Completed")
+    assert heart(f"job update -n {name} --remove tags.paper").json.get("tags") is None
+    assert heart("job list --query [].display_name -o tsv").out == "Final run\n"
+    assert heart(f"job update -n {name} --set status=Failed").exit_code == 2
+    assert heart("job archive -n nope").exit_code == 3

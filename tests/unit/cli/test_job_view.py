@@ -84,6 +84,15 @@ def test_what_invoke_says() -> None:
     assert invoked_card(JOB) == job_card(JOB)
 
 
+def test_failures_are_counted_by_cause_and_the_time_is_told() -> None:
+    """Between the counts and the cost."""
+    progress = {**JOB["progress"], "failures_by_cause": {"timeout": 1, "exception": 2}, "elapsed_s": 754}
+    assert job_card({**JOB, "progress": progress}).news[1:] == (
+        "failed mini-batches by cause: 2 exception, 1 timeout",
+        "12:34 from the invocation to the end",
+    )
+
+
 def test_the_end_of_a_stream() -> None:
     """In the frame that az prints, with the verdict and the counts."""
     lines = summary_lines({**JOB, "progress": {**JOB["progress"], "output": {"path": "/out/p.csv"}, "failures": []}})

@@ -114,7 +114,7 @@ def test_endpoint_names_are_lowered_on_create() -> None:
 
 def test_global_options_may_lead(cli: Cli) -> None:
     """`hpcbatch -o tsv --debug NOUN VERB` is the same as behind the verb."""
-    assert entry._split_leading(["-o", "tsv", "--debug", "--query=x", "job", "list"]) == (
+    assert entry.split_leading(["-o", "tsv", "--debug", "--query=x", "job", "list"]) == (
         ["-o", "tsv", "--debug", "--query=x"],
         ["job", "list"],
     )

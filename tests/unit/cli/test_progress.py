@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from hpcbatch.cli import progress, render
+from hpcbatch.operations import story
 from hpcbatch.operations.progress import Progress
 
 START = Progress(
@@ -21,11 +22,11 @@ DONE = replace(HALF, items_done=8, mini_batches_done=4, eta_s=0.0)
 
 def test_in_words() -> None:
     """Rate, time left and failures; nothing is said about what is not known."""
-    assert progress.told(START) == "0 failed"
-    assert progress.told(HALF) == "2.0 items/s, 2:05 left, 1 failed"
-    assert progress.told(DONE) == "2.0 items/s, 1 failed"
-    assert progress.told(replace(HALF, rate_per_s=1234.5)).startswith("1234 items/s")
-    assert progress.told(replace(HALF, rate_per_s=0.0123)).startswith("0.012 items/s")
+    assert story.told(START) == "0 failed"
+    assert story.told(HALF) == "2.0 items/s, 2:05 left, 1 failed"
+    assert story.told(DONE) == "2.0 items/s, 1 failed"
+    assert story.told(replace(HALF, rate_per_s=1234.5)).startswith("1234 items/s")
+    assert story.told(replace(HALF, rate_per_s=0.0123)).startswith("0.012 items/s")
 
 
 def test_a_log_file_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

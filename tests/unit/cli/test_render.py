@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from hpcbatch.cli import progress, render, views
+from hpcbatch.cli import render, views
 from hpcbatch.errors import SpecError
+from hpcbatch.operations import story
 
 
 class Terminal(io.StringIO):
@@ -197,4 +198,20 @@ def test_a_card_shows_what_matters_first(terminal: Terminal) -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     """Time left as people read it."""
-    assert progress.clock(seconds) == text
+    assert story.clock(seconds) == text
+
+
+@pytest.mark.parametrize("room", [80, 90, 100, 200])
+def test_a_table_fits_the_terminal_and_keeps_names_and_short_words_whole(room: int) -> None:
+    """What is cut is the long words between them."""
+    job, word = "b20261123-211636-9dac8z", "heart-classifier-custom-hmqhi"
+    widths = views._widths([len(job), 9, len(word), len(word), 5, 11], room)
+    assert sum(widths) + 2 * len(widths) <= room
+    assert (widths[0], widths[1], widths[4], widths[5]) == (len(job), 9, 5, 11)
+    assert views._widths([300, 5], room) == [300, 5]
+
+
+def test_a_card_says_when_a_thing_was_made_and_when_it_was_changed() -> None:
+    times = {"created_at": "1", "created_by": "ann", "last_modified_at": "2", "last_modified_by": "ben"}
+    card = views.card_of({"name": "m", "creation_context": times})
+    assert card.fields == (("created", "1 by ann"), ("changed", "2 by ben"))

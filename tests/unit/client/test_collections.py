@@ -152,6 +152,21 @@ def test_versions_of_assets(client: BatchClient, project: Path) -> None:
     assert [one.path for one in client.data.list()] == [str(project / "data")]
 
 
+def test_what_is_archived_is_out_of_lists_and_a_model_can_be_taken_along(client: BatchClient, project: Path) -> None:
+    """As in Azure ML's client: `archive`, `restore`, `download`."""
+    client.models.create_or_update(Model(name="heart", path=project / "model"))
+    client.data.create_or_update(Data(name="hearts", path=project / "data"))
+    for collection, name in ((client.models, "heart"), (client.data, "hearts")):
+        collection.archive(name)
+        assert collection.list() == []
+        assert collection.get(name).version == "1"
+        collection.restore(name, version="1")
+        assert [one.name for one in collection.list()] == [name]
+    client.models.download("heart", download_path=project / "copies")
+    copied = project / "copies" / "heart" / "model" / "factor.txt"
+    assert copied.read_text() == (project / "model" / "factor.txt").read_text()
+
+
 def test_environments_and_their_maps(client: BatchClient) -> None:
     """Registered ones, and the Python for those that only Azure ML could build."""
     client.environments.create_or_update(Environment(name="e", image="i", python=sys.executable))

@@ -46,6 +46,10 @@ def test_a_job_is_found_by_its_name(ran: Ran) -> None:
     assert {job, again} == {job}
     with pytest.raises(NotFound):
         client.jobs.get("second")
+    client.jobs.archive("first")
+    assert client.jobs.list() == []
+    client.jobs.restore("first")
+    assert client.jobs.list() == [job]
 
 
 def test_the_output_is_read_where_it_lies(ran: Ran) -> None:
@@ -108,6 +112,11 @@ def test_inputs_of_every_kind(ran: Ran) -> None:
     assert changed.output_file == project / "results" / "scores.csv"
     whole = invoke("heart-batch", input=asset, environment_variables={"A": "1"}).wait(progress=False)
     assert len(whole.to_pandas()) == 5
+    typed = invoke("heart-batch", input=project / "data", output_file_name="x.parquet", output_input_column="file")
+    typed.wait(progress=False)
+    assert list(typed.to_pandas()["file"]) == [f"{number}.txt" for number in range(5)]
+    headed = invoke("heart-batch", input=project / "data", output_header="name score").wait(progress=False)
+    assert list(headed.to_pandas().columns) == headed.to_arrow().column_names == ["name", "score"]
     with pytest.raises(SpecError, match="exactly one data input"):
         invoke("heart-batch", inputs={"a": project / "data", "b": project / "data"})
     with pytest.raises(SpecError, match="needs an input"):
