@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The one test command. `python3 tests/check.py` on a fresh machine installs what it needs and runs everything.
 
-    python3 tests/check.py              everything: lint, types, floors, every tier of tests, real Slurm included
+    python3 tests/check.py              everything but `bench`: lint, types, floors, every tier of tests, real Slurm too
     python3 tests/check.py --fast       what takes less than a minute: no Slurm, nothing slow
     python3 tests/check.py slurm        only the named sections (they are printed as headings), in their usual order
 
@@ -71,6 +71,7 @@ class Section:
     title: str
     run: Callable[[Outcome], bool]
     fast: bool
+    by_default: bool = True
 
 
 def main() -> int:
@@ -84,7 +85,9 @@ def main() -> int:
         parser.error(f"no such section: {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in SECTIONS)}")
     if sys.version_info < (3, 11):  # noqa: UP036 - runs before anything has checked requires-python
         parser.error(f"Python >= 3.11 is needed and this is {sys.version.split()[0]}; try `python3.11 tests/check.py`")
-    chosen = [s for s in SECTIONS if (s.name in args.sections if args.sections else s.fast or not args.fast)]
+    chosen = [
+        s for s in SECTIONS if (s.name in args.sections if args.sections else s.fast if args.fast else s.by_default)
+    ]
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="check-") as scratch:
         outcome = Outcome(Path(scratch), measured=any(s.name == "coverage" for s in chosen))
@@ -216,8 +219,8 @@ def coverage(outcome: Outcome) -> bool:
 
 
 def bench(outcome: Outcome) -> bool:
-    """Ratios to the floors that docs/explanation/performance.md states; alone on the machine."""
-    return not any((ROOT / "tests" / "bench").rglob("test_*.py")) or _pytest(outcome, "tests/bench", "--no-cov")
+    """Ratios to the floors that docs/explanation/performance.md states; only when asked for, alone on the machine."""
+    return _run([outcome.python, ROOT / "tests" / "bench" / "run.py", "parts", "start", "--gib", "1"])
 
 
 SECTIONS = [
@@ -229,7 +232,7 @@ SECTIONS = [
     Section("integration", "Contracts, faults, examples, slow tests", integration, fast=False),
     Section("slurm", "Real Slurm", slurm, fast=False),
     Section("coverage", "Coverage", coverage, fast=False),
-    Section("bench", "Benchmarks", bench, fast=False),
+    Section("bench", "Benchmarks", bench, fast=False, by_default=False),
 ]
 IN_PARALLEL = ("-n", str(os.cpu_count() or 1), "--dist", "worksteal")
 
@@ -241,7 +244,7 @@ def _pytest(outcome: Outcome, *arguments: str | Path) -> bool:
     report = outcome.scratch / "report.xml"
     report.unlink(missing_ok=True)
     command: list[str | Path] = [outcome.python, "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
-    if outcome.measured and "--no-cov" not in arguments:
+    if outcome.measured:
         command += ["--cov", "--cov-append", "--cov-report="]
     code = _code(command, {"COVERAGE_FILE": str(outcome.scratch / "coverage")})
     if report.exists():

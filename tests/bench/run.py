@@ -3,6 +3,7 @@
 
     tests/bench/run.py --peers DIR [W1 W2 W3]   hpcbatch, raw Slurm and the bare loop; DIR has the peers' bench.py
     tests/bench/run.py parts                    merge, planning, listing, ledger, start times
+    tests/bench/run.py start                    from the start of an array task to the first run()
 
 The machine should be idle: times are ratios to floors of the same round, but two processes on two processors leave no
 room for a third. A private cluster is started for W1 to W3 and ended afterwards.
@@ -20,8 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from first_run import first_run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -31,7 +35,7 @@ FLOORS = ("__init__.py", "__main__.py", "bare.py")
 def main() -> int:
     """Run what was asked for and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["parts"], help="W1, W2, W3, parts")
+    parser.add_argument("what", nargs="*", default=["parts"], help="W1, W2, W3, parts, start")
     parser.add_argument("--peers", type=Path, help="the folder of the peers' bench.py")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--gib", type=float, default=4.0, help="size of the merge")
@@ -42,6 +46,8 @@ def main() -> int:
             peers(Path(folder), args.peers, workloads, args.repeat)
         if "parts" in args.what:
             parts(Path(folder), args.gib, args.repeat)
+        if "start" in args.what:
+            start_of_a_task(Path(folder), args.repeat)
     return 0
 
 
@@ -52,22 +58,15 @@ def peers(folder: Path, origin: Path, workloads: list[str], repeat: int) -> None
     shutil.copy(origin / "bench.py", home)
     for name in FLOORS:
         shutil.copy(origin / "adapters" / name, home / "adapters")
-    devcluster = ROOT / "slurm" / "devcluster" / "devcluster"
-    cluster = ["--dir", str(folder / "cluster")]
-    scheduler = "sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=10000"
-    settings = [f"SchedulerParameters={scheduler}", "KillWait=2"]
-    up = subprocess.run(
-        [devcluster, "up", *cluster, "--set", *settings], check=True, capture_output=True, text=True
-    ).stdout
-    environment = os.environ | {
-        "SLURM_CONF": up.strip().partition("SLURM_CONF=")[2].strip("'\""),
-        "BENCH_ADAPTERS": str(HERE / "adapters"),
-        "HPCBATCH_BENCH_ITEMS": str(folder / "items"),
-    }
     bench = [sys.executable, str(home / "bench.py"), "--shared", str(folder)]
     results = ["--results", str(folder / "results.jsonl")]
     (folder / "items").mkdir()
-    try:
+    with devcluster(folder / "cluster") as conf:
+        environment = os.environ | {
+            "SLURM_CONF": conf,
+            "BENCH_ADAPTERS": str(HERE / "adapters"),
+            "HPCBATCH_BENCH_ITEMS": str(folder / "items"),
+        }
         make = (
             "import bench, adapters.hpcbatch as h, sys\n"
             "h.items(bench.Job(w := sys.argv[1], '', sys.argv[2], bench.WORKLOADS[w].n))"
@@ -79,8 +78,27 @@ def peers(folder: Path, origin: Path, workloads: list[str], repeat: int) -> None
         chosen = ["--adapters", "bare,raw,hpcbatch", "--workloads", ",".join(workloads), "--repeat", str(repeat)]
         subprocess.run([*bench, "run", *chosen, *results], check=True, env=environment, stdout=sys.stderr)
         subprocess.run([*bench, "report", *results], check=True, env=environment)
+
+
+@contextmanager
+def devcluster(folder: Path) -> Iterator[str]:
+    """A private cluster that schedules as often as it can; its slurm.conf."""
+    script = ROOT / "slurm" / "devcluster" / "devcluster"
+    scheduler = "sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=10000"
+    settings = [f"SchedulerParameters={scheduler}", "KillWait=2"]
+    command = [script, "up", "--dir", str(folder), "--set", *settings]
+    up = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    try:
+        yield up.strip().partition("SLURM_CONF=")[2].strip("'\"")
     finally:
-        subprocess.run([devcluster, "down", *cluster, "--purge"], check=True, stdout=sys.stderr)
+        subprocess.run([script, "down", "--dir", str(folder), "--purge"], check=True, stdout=sys.stderr)
+
+
+def start_of_a_task(folder: Path, repeat: int) -> None:
+    """What an array task costs before the first line of run(), on a real Slurm."""
+    with devcluster(folder / "cluster") as conf:
+        os.environ["SLURM_CONF"] = conf
+        table(first_run(folder / "start", repeat))
 
 
 def parts(folder: Path, gib: float, repeat: int) -> None:
@@ -94,6 +112,11 @@ def parts(folder: Path, gib: float, repeat: int) -> None:
         *restart(folder, repeat),
         *starts(repeat),
     ]
+    table(rows)
+
+
+def table(rows: list[tuple[str, str, str, str]]) -> None:
+    """Print *rows* as Markdown."""
     print("\n| what | measured | floor of the same run | ratio |\n|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
