@@ -6,10 +6,13 @@ import io
 import itertools
 import os
 import pwd
+import shutil
 import sys
+import tempfile
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -141,3 +144,16 @@ def logs(job: PipelineDir) -> str:
     """All that the processes of a job and its commands printed."""
     files = [*sorted(job.slurm.glob("*.out")), *sorted(job.root.glob("steps/*/std_log.txt"))]
     return "\n".join(f"==== {each.relative_to(job.root)}\n{each.read_text('utf-8', 'replace')}" for each in files)
+
+
+@contextmanager
+def short_folder(prefix: str = "hpcbatch-pipes-") -> Iterator[Path]:
+    """A folder whose path Slurm takes. Processes that end a job may still write when its verdict is there."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield folder
+    finally:
+        deadline = time.monotonic() + 30
+        while folder.exists() and time.monotonic() < deadline:
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.05)

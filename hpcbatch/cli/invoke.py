@@ -40,7 +40,14 @@ def invoke(call: Call) -> Answer:
 
 
 def given_of(args: argparse.Namespace) -> Given:
-    """What the parsed arguments say."""
+    """What the parsed arguments say. Raises SpecError for an empty one, as an unset shell variable makes it."""
+    for flag in ("name", "deployment_name", "input", "output_path", "job_name", "file"):
+        if getattr(args, flag) == "":
+            name = f"--{flag.replace('_', '-')}"
+            raise SpecError(
+                f"{name} is empty.", hint=f"Is the shell variable set? Give it a value, or leave {name} out.",
+                field=name, found="", allowed="a value",
+            )  # fmt: skip
     return Given(
         endpoint=args.name,
         deployment=args.deployment_name,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcbatch.cli import render
 from hpcbatch.errors import SpecError
+from hpcbatch.spec.job_settings import SETTINGS, parsed
 
 if TYPE_CHECKING:
     from hpcbatch.operations.invoke import InputRef, InvokeRequest
@@ -40,6 +42,30 @@ class Given:
 
 def request_of(given: Given) -> InvokeRequest:
     """One request. The file's inputs win over `--input`, `--set inputs.…` over both; other flags win over the file."""
+    with _located(given):
+        return _request(given)
+
+
+@contextmanager
+def _located(given: Given) -> Iterator[None]:
+    """Give a SpecError about a field that stands in the file, and that no `--set` changed, its file and its line."""
+    try:
+        yield
+    except SpecError as error:
+        field = str(error.fields.get("field") or "")
+        changed = any(one.partition("=")[0].removeprefix("settings.").startswith(field) for one in given.sets)
+        if given.file is not None and error.fields.get("file") is None and not changed:
+            from hpcbatch.spec.yamlfile import load
+
+            lines, parts = load(Path(given.file)).lines, field.split(".")
+            around = [tuple(parts[:length]) for length in range(len(parts), 0, -1)]
+            found = (lines[one] for path in around for one in (path, ("settings", *path)) if one in lines)
+            if (line := next(found, None)) is not None:
+                error.fields.update(file=given.file, line=line)
+        raise
+
+
+def _request(given: Given) -> InvokeRequest:
     from hpcbatch.operations.invoke import InvokeRequest
 
     document = document_of(given)
@@ -48,7 +74,8 @@ def request_of(given: Given) -> InvokeRequest:
     for key in ("mini_batch_size", "instance_count"):
         if getattr(given, key) is not None:
             overrides[key] = getattr(given, key)
-    for key, value in given.settings.items():
+    for key, said in given.settings.items():
+        _, value = parsed(key, said) or (key, said)
         if key == "environment_variables":
             value = {**overrides.get(key, {}), **value}
         overrides[key] = value
@@ -133,9 +160,9 @@ def _input(given: Given, document: Mapping[str, Any]) -> InputRef | None:
             return None
         return InputRef(given.input, given.input_type or "uri_folder", _storage_options(document, {}))
     if not isinstance(named, Mapping) or len(named) != 1:
-        count = len(named) if isinstance(named, Mapping) else "no"
+        here = f"here are {len(named)}" if isinstance(named, Mapping) else f"inputs is {named!r}, which names none"
         raise SpecError(
-            f"A model deployment takes exactly one data input; here are {count}.",
+            f"A model deployment takes exactly one data input; {here}.",
             hint="Give one: --input PATH, or inputs.NAME.path and inputs.NAME.type.",
             field="inputs", found=named, allowed="one data input",
         )  # fmt: skip
@@ -200,67 +227,6 @@ def _text(document: Mapping[str, Any], key: str) -> str | None:
     return str(document[key]) if document.get(key) is not None else None
 
 
-def _whole(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not str(value).lstrip("-").isascii() or not str(value).lstrip("-").isdigit():
-        raise SpecError(
-            f"{key} is {value!r}, which is not a whole number.", hint=f"For example: --set {key}=10",
-            field=key, found=value, allowed="a whole number",
-        )  # fmt: skip
-    return int(value)
-
-
-def _seconds(key: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise SpecError(
-            f"{key} is {value!r}, which is not a number of seconds.", hint=f"For example: --set {key}=300",
-            field=key, found=value, allowed="seconds",
-        ) from error  # fmt: skip
-
-
-def _word(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise SpecError(
-            f"{key} is {value!r}, which is no text.", hint=f"For example: --set {key}=VALUE",
-            field=key, found=value, allowed="text",
-        )  # fmt: skip
-    return value
-
-
-def _variables(key: str, value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise SpecError(
-            f"{key} is no mapping.", hint=f"For example: --set {key}.LEVEL=3",
-            field=key, found=value, allowed="a mapping",
-        )  # fmt: skip
-    return {str(name): str(each) for name, each in value.items()}
-
-
-def _checked(key: str, value: Any) -> str:
-    from hpcbatch.spec.output_options import checked_option
-
-    return checked_option(key.rpartition(".")[2], value)
-
-
-_OVERRIDES: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
-    "mini_batch_size": ("mini_batch_size", _whole),
-    "instance_count": ("instance_count", _whole),
-    "compute.instance_count": ("instance_count", _whole),
-    "resources.instance_count": ("instance_count", _whole),
-    "error_threshold": ("error_threshold", _whole),
-    "retry_settings.max_retries": ("max_retries", _whole),
-    "retry_settings.timeout": ("timeout_s", _seconds),
-    "output_file_name": ("output_file_name", _word),
-    "output_header": ("output_header", _checked),
-    "output_input_column": ("output_input_column", _checked),
-    "properties.hpcbatch.output_header": ("output_header", _checked),
-    "properties.hpcbatch.output_input_column": ("output_input_column", _checked),
-    "max_concurrency_per_instance": ("max_concurrency_per_instance", _whole),
-    "logging_level": ("logging_level", _word),
-    "groups": ("groups", _whole),
-    "environment_variables": ("environment_variables", _variables),
-}
 _OTHER_KEYS = frozenset(
     ("inputs", "outputs", "deployment", "endpoint", "job_name", "experiment_name", "properties.experimentName",
      "output_dataset.path", "storage_options", "dependency", "$schema")
@@ -274,26 +240,24 @@ def _overrides(document: Mapping[str, Any], asked: Collection[str]) -> dict[str,
     """
     overrides: dict[str, Any] = {}
     for key, value in _flat(document):
-        name = key.removeprefix("settings.")
-        if name in _OVERRIDES:
-            target, parse = _OVERRIDES[name]
-            overrides[target] = parse(name, value)
+        if found := parsed(key, value):
+            overrides[found[0]] = found[1]
         elif key in asked and key not in _OTHER_KEYS:
             raise _not_for_one_job(key, value)
         elif key not in _OTHER_KEYS:
-            render.warning(f"{key} is ignored: it cannot be changed for one job. What can: {', '.join(_OVERRIDES)}.")
+            render.warning(f"{key} is ignored: it cannot be changed for one job. What can: {', '.join(SETTINGS)}.")
     return overrides
 
 
 def _not_for_one_job(key: str, value: Any) -> SpecError:
     from difflib import get_close_matches
 
-    close = get_close_matches(key.removeprefix("settings."), _OVERRIDES, n=1)
+    close = get_close_matches(key.removeprefix("settings."), SETTINGS, n=1)
     guess = f" Did you mean {close[0]}?" if close else ""
     return SpecError(
-        f"{key} cannot be changed for one job.{guess} What can: {', '.join(_OVERRIDES)}.",
+        f"{key} cannot be changed for one job.{guess} What can: {', '.join(SETTINGS)}.",
         hint="Change the deployment: hpcbatch batch-deployment update --name NAME --endpoint-name NAME --set KEY=VALUE",
-        field=key, found=value, allowed=sorted(_OVERRIDES),
+        field=key, found=value, allowed=sorted(SETTINGS),
     )  # fmt: skip
 
 
@@ -301,6 +265,6 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     found: list[tuple[str, Any]] = []
     for key, value in document.items():
         dotted = f"{prefix}{key}"
-        whole = dotted.removeprefix("settings.") in _OVERRIDES or dotted in _OTHER_KEYS
+        whole = dotted.removeprefix("settings.") in SETTINGS or dotted in _OTHER_KEYS
         found += [(dotted, value)] if whole or not isinstance(value, Mapping) else _flat(value, f"{dotted}.")
     return found

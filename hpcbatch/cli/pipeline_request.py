@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 _KNOWN = frozenset(
     ("inputs", "outputs", "deployment", "endpoint", "job_name", "experiment_name", "properties", "settings", "$schema")
 )
-_OF_MODELS = {"mini_batch_size": "--mini-batch-size", "instance_count": "--instance-count"}
+_OF_MODELS = {
+    "mini_batch_size": "--mini-batch-size",
+    "instance_count": "--instance-count",
+    "dependency": "--dependency",
+}
 
 
 def pipeline_invocation(given: Given, endpoint: str, deployment: str | None) -> PipelineInvocation:
@@ -25,8 +29,10 @@ def pipeline_invocation(given: Given, endpoint: str, deployment: str | None) -> 
     from hpcbatch.spec.base import COMMAND_LINE
     from hpcbatch.spec.yamlfile import Loaded, load, split_set
 
-    for key, flag in _OF_MODELS.items():
-        if getattr(given, key) is not None:
+    said = {flag: getattr(given, key) for key, flag in _OF_MODELS.items()}
+    said |= {f"--{key.replace('_', '-')}": value for key, value in given.settings.items()}
+    for flag, value in said.items():
+        if value is not None:
             raise SpecError(
                 f"{flag} is for deployments of models, and this one is a pipeline.",
                 hint="The steps of a pipeline say this themselves. Leave it out.",

@@ -66,11 +66,22 @@ def step_card(step: Mapping[str, Any]) -> Card:
     return Card(
         title=name,
         status=status,
-        news=(detail,) if detail and not alarms else (),
+        news=(*([detail] if detail and not alarms else []), *_counts(step)),
         alarms=tuple(alarms),
         fields=tuple((label, value) for label, value in fields if value),
         commands=(("Read its log", f"hpcbatch job stream -n {name}"),),
     )
+
+
+def _counts(step: Mapping[str, Any]) -> list[str]:
+    """How far a parallel step is."""
+    progress = step.get("progress")
+    if not isinstance(progress, Mapping):
+        return []
+    failed = int(progress.get("items_failed") or 0)
+    done = int(progress.get("items_succeeded") or 0) + failed
+    batches = f"{progress.get('mini_batches_done') or 0} of {step.get('mini_batches')} mini-batches"
+    return [f"{done} of {step.get('items')} items, {failed} failed; {batches}"]
 
 
 def pipeline_summary(job: Mapping[str, Any]) -> list[str]:

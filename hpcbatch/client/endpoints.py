@@ -12,6 +12,7 @@ from hpcbatch.client.entity import PathLike
 from hpcbatch.client.invocation import Given, Literal, document_of, input_of, literal_or_path, output_of, overrides_of
 from hpcbatch.client.job import Job, Output
 from hpcbatch.client.pipelines import PipelineComponentBatchDeployment
+from hpcbatch.client.progress import said
 from hpcbatch.errors import SpecError
 from hpcbatch.operations import deployments, endpoints, jobs
 from hpcbatch.operations.invoke import InvokeRequest, invoke
@@ -89,7 +90,7 @@ class BatchEndpoints(Collection):
                 experiment_name=experiment_name,
                 overrides=overrides_of(overrides, params_override),
             )
-            return self._started(invoke_pipeline(self._ws, asked))
+            return self._started(invoke_pipeline(self._ws, asked, say=said))
         request = InvokeRequest(
             endpoint=endpoint_name,
             deployment=deployment_name,
@@ -99,7 +100,7 @@ class BatchEndpoints(Collection):
             output_path=output_of(output_path, outputs),
             overrides=overrides_of(overrides, params_override),
         )
-        return self._started(invoke(self._ws, request))
+        return self._started(invoke(self._ws, request, said))
 
     def _started(self, shown: dict[str, Any]) -> Job:
         for each in shown.get("warnings") or ():

@@ -13,16 +13,8 @@ from hpcbatch.client.entity import Part, PathLike, plain
 from hpcbatch.client.job import Output
 from hpcbatch.errors import SpecError
 from hpcbatch.operations.invoke import InputRef
+from hpcbatch.spec.job_settings import SETTINGS, parsed
 from hpcbatch.spec.yamlfile import Loaded
-
-# Azure ML's names of what can be changed for one job, and ours, where they differ.
-_NAMES = {
-    "compute.instance_count": "instance_count",
-    "resources.instance_count": "instance_count",
-    "retry_settings.max_retries": "max_retries",
-    "retry_settings.timeout": "timeout_s",
-}
-_WHOLE = ("environment_variables",)
 
 
 @dataclass(frozen=True)
@@ -88,6 +80,11 @@ def input_of(given: Given | None, inputs: Mapping[str, Given | Literal] | None) 
         return InputRef(os.fspath(given.path), str(plain(given.type)), dict(given.storage_options))
     if isinstance(given, Data):
         return InputRef(os.fspath(given.path or ""), str(given.type or "uri_folder"))
+    if not isinstance(given, str | os.PathLike):
+        raise SpecError(
+            f"The input is {given!r}, which is no path.", hint="For example: input='/shared/data'",
+            field="input", found=given, allowed="a path, an Input or a Data",
+        )  # fmt: skip
     path = os.fspath(given)
     return InputRef(path, "uri_file" if os.path.isfile(os.path.expanduser(path)) else "uri_folder")
 
@@ -108,11 +105,24 @@ def output_of(path: PathLike | None, outputs: Mapping[str, Output | PathLike] | 
 def overrides_of(keywords: Mapping[str, Any], params: Iterable[Mapping[str, Any]] | None) -> dict[str, Any]:
     """What one job changes of the deployment's settings; *keywords* win over Azure ML's `params_override`."""
     found: dict[str, Any] = {}
-    for one in [*(params or ()), {key: value for key, value in keywords.items() if value is not None}]:
+    for one in [*_documents(params), {key: value for key, value in keywords.items() if value is not None}]:
         for key, value in _flat(one):
-            name = key.removeprefix("settings.")
-            found[_NAMES.get(name, name)] = value
+            setting, checked = parsed(key, value) or (key.removeprefix("settings."), value)
+            found[setting] = checked
     return found
+
+
+def _documents(params: Iterable[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
+    """Azure ML's list of mappings; one mapping alone is taken as such a list, too."""
+    given = [params] if isinstance(params, Mapping) else list(params or ())
+    for one in given:
+        if not isinstance(one, Mapping):
+            raise SpecError(
+                f"params_override holds {one!r}, which is no mapping.",
+                hint='For example: params_override=[{"mini_batch_size": 5}]',
+                field="params_override", found=one, allowed="a list of mappings",
+            )  # fmt: skip
+    return given
 
 
 def _flat(given: Mapping[str, Any] | Part, prefix: str = "") -> list[tuple[str, Any]]:
@@ -120,7 +130,7 @@ def _flat(given: Mapping[str, Any] | Part, prefix: str = "") -> list[tuple[str, 
     document = given.document() if isinstance(given, Part) else given
     for key, value in document.items():
         dotted = f"{prefix}{key}"
-        if isinstance(value, Mapping | Part) and dotted.removeprefix("settings.") not in _WHOLE:
+        if isinstance(value, Mapping | Part) and dotted.removeprefix("settings.") not in SETTINGS:
             found += _flat(value, f"{dotted}.")
         else:
             found.append((dotted, plain(value)))

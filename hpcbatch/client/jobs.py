@@ -9,6 +9,7 @@ from pathlib import Path
 from hpcbatch.client.collection import Collection, Finished, Listing
 from hpcbatch.client.job import Job
 from hpcbatch.client.pipelines import PipelineJob
+from hpcbatch.client.progress import said
 from hpcbatch.operations import job_notes, jobs
 from hpcbatch.operations.job_create import create_job
 
@@ -21,7 +22,7 @@ class Jobs(Collection):
 
         Raises SpecError, NotFound, Conflict, SchedulerError; what the job was warned of is warned of here.
         """
-        shown = create_job(self._ws, file=job.loaded())
+        shown = create_job(self._ws, file=job.loaded(), say=said)
         for each in shown.get("warnings") or ():
             warnings.warn(each, stacklevel=2)
         return Job(self._ws, shown)

@@ -39,6 +39,12 @@ def silent(_name: str) -> Iterator[Look]:
 SHOWS: list[Show] = [plain_lines]
 
 
+def said(line: str) -> None:
+    """A line on stderr about what takes time before a job starts, such as an environment that is built."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 class _Lines:
     def __init__(self, name: str, stream: TextIO) -> None:
         self._name = name
@@ -47,7 +53,8 @@ class _Lines:
         self._open = False
 
     def __call__(self, progress: Progress) -> None:
-        line = f"{self._name} {progress.status}: {progress.items_done} of {progress.items} {progress.noun}, {told(progress)}"
+        done = f"{progress.items_done} of {progress.items} {progress.noun}"
+        line = f"{self._name} {progress.status}: {done}, {told(progress)}"
         if self._stream.isatty():
             self._stream.write(f"\r\x1b[K{line}")
             self._open = True

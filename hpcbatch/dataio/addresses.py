@@ -66,6 +66,8 @@ def parse_address(text: str, *, field: str, listed: bool) -> Address:
     parts = urlsplit(text) if scheme in ("http", "https", *_AZURE, "ftp", "sftp") else None
     if parts is not None:
         _refuse_secrets(text, parts.password, parts.query, field)
+        if parts.username and scheme in ("http", "https"):
+            raise _carries("a user, which may be a token", text, field)
     elif "@" in (netloc := text[match.end() :].partition("/")[0]) and ":" in netloc.partition("@")[0]:
         _refuse_secrets(text, "yes", "", field)
     host = _AZURE_HOST.match((parts.hostname or "") if parts is not None else "")
@@ -106,7 +108,11 @@ def _refuse_secrets(text: str, password: str | None, query: str, field: str) -> 
     if not password and not names:
         return
     what = "a password" if password else f"a secret (`{names[0]}=`)"
-    raise SpecError(
+    raise _carries(what, text, field)
+
+
+def _carries(what: str, text: str, field: str) -> SpecError:
+    return SpecError(
         f"{field}: the address carries {what}. Whoever can read the job's files or the process list could use it.",
         hint="Give the address without it, and refer to the secret: --set storage_options.KEY.env=VARIABLE, or "
         "storage_options.KEY.file=PATH (docs/how-to/read-from-object-stores.md)",
@@ -118,9 +124,11 @@ def _datastore(text: str, field: str) -> SpecError:
     match = re.search(r"/datastores/(?P<store>[^/]+)/paths/(?P<path>.*)", text)
     path = match["path"] if match else "PATH"
     store = f"the datastore {match['store']!r}" if match else "Azure ML"
+    link = f"WORKSPACE/datastores/{match['store'] if match else 'NAME'}"
     return SpecError(
         f"{field}: {text!r} is known to {store} of an Azure ML workspace, not here.",
         hint=f"Name the container itself: --{field} https://ACCOUNT.blob.core.windows.net/CONTAINER/{path} "
-        f"(az ml datastore show tells both), or copy it and name the folder: --{field} /shared/data",
+        f"(az ml datastore show tells both), or copy it and name the folder: --{field} /shared/data\n"
+        f"Or give this workspace a datastore: ln -s /shared/data {link}",
         field=field, found=text, allowed="https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH, abfs://, s3://, a path",
     )  # fmt: skip

@@ -146,6 +146,6 @@ def _file(path: str) -> str:
         return read_document(Path(path), 1 << 20).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(
-            f"{path!r}, which the storage options name, cannot be read: {error}", hint="Check its path: ls -l",
+            f"{path!r}, which the storage options name, cannot be read: {error}", hint=f"Check its path: ls -l {path}",
             field="storage_options", found=path,
         ) from error  # fmt: skip

@@ -10,6 +10,7 @@ waiting.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import mmap
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +91,26 @@ class Fetcher:
         self._under_way.add(mini_batch)
         names = os.fsdecode(self._manifest.payload(mini_batch)).split("\0")
         stamps = self._manifest.stamps(mini_batch)
+        items = [threads.submit(self._patiently, name, stamp) for name, stamp in zip(names, stamps, strict=True)]
         try:
-            sizes = list(threads.map(self._patiently, names, stamps))
+            sizes = [item.result() for item in items]
         except Exception as error:  # noqa: BLE001  # whatever it is, the mini-batch cannot be run, and the worker is told
+            self._remove(names, items)
             self._say({"mini_batch": mini_batch, "error": _report(error)})
             return
         finally:
             self._under_way.discard(mini_batch)
         took_ms = int(1000 * (time.monotonic() - began))
         self._say({"mini_batch": mini_batch, "bytes": sum(sizes), "ms": took_ms})
+
+    def _remove(self, names: Sequence[str], items: Sequence[Future[int]]) -> None:
+        """What is there of a mini-batch that cannot be run takes no room, also what is under way still."""
+        for item in items:
+            item.cancel()
+        wait(items)
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._folder / name)
 
     def watch(self) -> None:
         """End the process when nothing moves any more: a thread that waits for a server cannot be ended alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ def list_items(path: str, kind: str) -> Items:
     Files come in the byte order of their path's parts, nested folders included; symbolic links are followed, but a
     folder that contains itself is entered once. Raises SpecError for a missing, empty or wrong kind of path.
     """
+    if not path:
+        raise SpecError(
+            "The input is empty: no path was given.", hint="Name the data: --input PATH; is the shell variable set?",
+            field="input", found=path, allowed="a path",
+        )  # fmt: skip
     full = os.path.abspath(os.path.expanduser(path))
     try:
         mode = os.stat(full).st_mode
@@ -97,6 +103,8 @@ def _one_file(path: str, full: str, mode: int) -> Items:
 
 
 _Identity = tuple[int, int]
+# What an NFS client calls a file that was removed while somebody has it open: the inode and a counter, in hexadecimal.
+_NFS_LEFT_OVER = re.compile(rb"\.nfs[0-9A-Fa-f]{16,24}")
 
 
 def _walk(top: bytes) -> Iterator[bytes]:
@@ -151,7 +159,7 @@ def _entries(folder: bytes, above: tuple[_Identity, ...]) -> tuple[set[bytes], l
             if entry.is_dir():
                 if not entry.is_symlink() or (entry.stat().st_dev, entry.stat().st_ino) not in above:
                     folders.add(entry.name)
-            elif entry.is_file() and not entry.name.startswith(b".nfs"):
+            elif entry.is_file() and not (entry.name.startswith(b".nfs") and _NFS_LEFT_OVER.fullmatch(entry.name)):
                 files.append(entry.name)
     files.sort()
     return folders, files

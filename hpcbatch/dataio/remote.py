@@ -45,7 +45,14 @@ def open_place(protocol: str, options: Any) -> Any:
             field="input", found=f"{protocol}://", allowed="a protocol of fsspec",
         ) from error  # fmt: skip
     given = {"use_listings_cache": False, "skip_instance_cache": True, **resolved_options(options)}
-    return kind(**given)
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise SpecError(
+            f"{protocol}:// needs options that an address does not tell: {error}.",
+            hint="For example: --set storage_options.host=HOST", field="storage_options", found=sorted(given),
+            allowed=f"what fsspec's {kind.__name__} takes",
+        ) from error  # fmt: skip
 
 
 def list_place(address: Address, kind: str, options: dict[str, Any]) -> tuple[RemotePart, list[bytes], list[bytes]]:
@@ -219,6 +226,8 @@ def _below(place: Any, protocol: str, root: str) -> dict[bytes, bytes]:
     """Names and stamps of all that is below *root*."""
     web = protocol in ("http", "https")
     listed = place.find(root if web else root.rstrip("/"), detail=True)
+    if web and not listed:
+        place.ls(root)  # raises what find() leaves out: a server that does not answer, or an address that is not there
     found: dict[bytes, bytes] = {}
     for full, info in listed.items():
         name = str(full)[len(root) :] if str(full).startswith(root) else ""

@@ -152,8 +152,7 @@ def _run(command: list[str], requirements: Requirements, say: Say) -> None:
         what = "pip" if "pip" in command else "venv"
         last = "\n".join(f"  {line}" for line in tail if line)
         raise SpecError(
-            f"The environment of {requirements.source} cannot be built: {what} ended with exit code "
-            f"{process.returncode}.\n{last}",
+            f"The Python environment cannot be built: {what} ended with exit code {process.returncode}.\n{last}",
             hint="Correct the requirements; where no package index can be reached, set PIP_INDEX_URL or "
             "PIP_FIND_LINKS; or name a Python that has the packages: hpcbatch environment map PATTERN --python PATH",
             file=requirements.source,

@@ -110,7 +110,7 @@ def _existing(path: Path, line: str, source: str) -> Path:
     found = path.expanduser().absolute()
     if not found.exists():
         raise SpecError(
-            f"{source}: {line!r} names {str(found)!r}, which does not exist.",
+            f"{line!r} names {str(found)!r}, which does not exist.",
             hint="Relative paths start at the folder of the file. Correct it, and run the same command again.",
             file=source, found=line, allowed="an existing file or folder",
         )  # fmt: skip

@@ -117,11 +117,15 @@ def request(slurm: Mapping[str, Any], lessons: Lessons, most_mib: int = 0) -> di
             found["mem"] = _raised(str(found["mem"]), factor, most_mib)
         elif lessons.memory_was_mib:
             found["mem"] = _raised(f"{lessons.memory_was_mib}M", 2, most_mib)
-    if lessons.excluded_nodes:
-        found["exclude"] = ",".join(
-            [*([str(found["exclude"])] if found.get("exclude") else []), *lessons.excluded_nodes]
-        )
-    return found
+    return elsewhere(found, lessons)
+
+
+def elsewhere(slurm: Mapping[str, Any], lessons: Lessons) -> dict[str, Any]:
+    """The sbatch settings *slurm* without the nodes that array tasks could not start on: for a merge, too."""
+    if not lessons.excluded_nodes:
+        return dict(slurm)
+    asked = [str(slurm["exclude"])] if slurm.get("exclude") else []
+    return {**slurm, "exclude": ",".join([*asked, *lessons.excluded_nodes])}
 
 
 def size_text(mib: float) -> str:

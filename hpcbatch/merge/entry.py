@@ -109,6 +109,10 @@ def _publish(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str]:
         if reason is not None:
             return _fail(job, coverage, reason)
         number, plan, coverage = _frozen_plan(job, coverage, rejected, after)
+        if not coverage.complete:  # another merge's plan, which names what is damaged or not to be seen from here
+            after = number
+            coverage = read_coverage(job, rejected)
+            continue
         try:
             published = publish_files(job, coverage, functools.partial(_write, job, plan))
         except NameClash as clash:
@@ -155,7 +159,17 @@ def _frozen_plan(job: JobDir, coverage: Coverage, rejected: Rejected, after: int
     create_once(path, ours)
     frozen = scan.read_document(path, 1 << 40)
     plan = parse_merge_plan(frozen)
-    return number, plan, coverage if frozen == ours else read_coverage(job, rejected, plan)
+    return number, plan, coverage if frozen == ours else _as_frozen(job, rejected, plan)
+
+
+def _as_frozen(job: JobDir, rejected: Rejected, plan: MergePlan) -> Coverage:
+    """The coverage that fits another merge's *plan*, which may name attempts that are not to be seen here yet."""
+    end = time.monotonic() + probe.visibility_timeout_s(job.root)
+    while True:
+        coverage = read_coverage(job, rejected, plan)
+        if coverage.complete or time.monotonic() + 1.0 > end:
+            return coverage
+        time.sleep(1.0)
 
 
 def _write(job: JobDir, plan: MergePlan) -> Written | None:

@@ -13,6 +13,7 @@ from hpcbatch.environments.requirements import of_conda
 from hpcbatch.environments.resolve import interpreter
 from hpcbatch.errors import SpecError
 from hpcbatch.operations.downloads import copy_out
+from hpcbatch.operations.places import kept_path
 from hpcbatch.operations.registries import shared_workspace
 from hpcbatch.operations.versions import (
     Source,
@@ -194,8 +195,9 @@ def create_data(ws: Workspace, *, file: Source | None = None, sets: Sequence[str
     """
     loaded = document_from(file, sets, flags, paths=("path",))
     data = named(parse(Data, loaded), loaded)
-    content: dict[str, Any] = {"type": data.type, "path": data.path}
     with located(loaded):
+        data = data.model_copy(update={"path": kept_path(ws, data.path)})
+        content: dict[str, Any] = {"type": data.type, "path": data.path}
         if addresses.is_remote(data.path):
             addresses.parse_address(data.path, field="path", listed=data.type == "uri_folder")
             content["storage_options"] = credentials.checked_options(data.storage_options)

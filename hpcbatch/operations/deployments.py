@@ -16,6 +16,7 @@ from hpcbatch.operations.endpoints import (
     set_default_deployment,
     show_endpoint,
 )
+from hpcbatch.operations.output_format import check_header
 from hpcbatch.operations.pipeline_deployments import is_pipeline, pipeline_document, shown_pipeline
 from hpcbatch.operations.scripts import check_script, find_script
 from hpcbatch.operations.versions import Source, document_from, find_asset, local_path, located
@@ -24,6 +25,7 @@ from hpcbatch.registry.snapshots import code_file, model_folder, put_code
 from hpcbatch.spec.deployment import ModelBatchDeployment, normalised, parse_deployment
 from hpcbatch.spec.edits import Edit, merge_documents
 from hpcbatch.spec.mlmodel import check_can_predict
+from hpcbatch.spec.output_options import output_options
 from hpcbatch.spec.refs import parse_ref
 from hpcbatch.spec.yamlfile import Loaded
 
@@ -99,6 +101,7 @@ def update_deployment(
     if not (given or edit):
         command = f"hpcbatch batch-deployment update --name {name} --endpoint-name {actual}"
         raise SpecError("Nothing to change was given.", hint=f"{command} --set settings.mini_batch_size=20")
+    _refuse_another_name(edit, name, actual)
     changed = edit.on(replace(loaded, data=merge_documents(document["spec"], given)))
     changed = replace(changed, data={**changed.data, "name": name, "endpoint_name": actual})
     touched = {*given, *edit.top_fields}
@@ -106,6 +109,19 @@ def update_deployment(
         return _commit_pipeline(ws, changed, document, frozenset(touched))
     deployment = parse_deployment(changed)
     return _commit(ws, deployment, changed, document, touched=touched, validate=not skip_script_validation)
+
+
+def _refuse_another_name(edit: Edit, name: str, endpoint: str) -> None:
+    """A deployment keeps its name and its endpoint; to say them again is no harm."""
+    said = dict(one.split("=", 1) for one in (*edit.sets, *edit.adds) if "=" in one)
+    for field, is_called in (("name", name), ("endpoint_name", endpoint)):
+        if said.get(field, is_called) != is_called:
+            raise SpecError(
+                f"{field} cannot be changed: the deployment is {name!r} of {endpoint!r}.",
+                hint="Make another one: hpcbatch batch-deployment create --file deployment.yml --name NAME "
+                "--endpoint-name ENDPOINT",
+                field=field, found=said[field], allowed=is_called,
+            )  # fmt: skip
 
 
 def delete_deployment(ws: Workspace, name: str, endpoint: str) -> None:
@@ -163,6 +179,7 @@ def _commit(
             for key, (field, resolve) in resolvers.items()
         }
         _check_together(ws, resolved)
+        _check_output(deployment)
         compute = parse_ref(deployment.compute, field="compute").name if deployment.compute else None
     spec = deployment.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     document = {
@@ -242,6 +259,12 @@ def _check_together(ws: Workspace, resolved: Mapping[str, Any]) -> None:
             found=None,
             allowed="code_configuration, or a model of type mlflow_model",
         )
+
+
+def _check_output(deployment: ModelBatchDeployment) -> None:
+    settings = deployment.effective()
+    header = output_options(deployment.properties)["output_header"]
+    check_header(settings.output_action, str(settings.output_file_name), header)
 
 
 def _with_absolute_paths(spec: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -86,6 +86,8 @@ def _rehearsal(request: Request) -> dict[str, Any]:
     try:
         accepted, said = rehearsed(request)
     except SchedulerError as error:
+        if error.fields.get("no_cluster"):  # which is no answer about this request
+            raise
         accepted, said = False, error.message
     return {"name": request.name, "accepted": accepted, "said": said}
 

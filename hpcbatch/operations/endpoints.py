@@ -193,4 +193,10 @@ def _defaults(given: str | Mapping[str, str] | None) -> list[str]:
     if given is None:
         return []
     pairs = given.split() if isinstance(given, str) else [f"{key}={value}" for key, value in given.items()]
+    for one in pairs:
+        if "=" not in one:
+            raise SpecError(
+                f"--defaults {one!r} is not KEY=VALUE.", hint=f"For example: --defaults deployment_name={one}",
+                field="defaults", found=one, allowed="deployment_name=NAME",
+            )  # fmt: skip
     return [f"defaults.{one}" for one in pairs]

@@ -6,18 +6,20 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 from hpcbatch.errors import Conflict, SchedulerError
 from hpcbatch.jobdir import jobdir, repair
-from hpcbatch.jobdir.coverage import read_coverage
+from hpcbatch.jobdir.coverage import Coverage, read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.jobdir.lessons import Lessons, learn, publish_lessons
 from hpcbatch.operations import slurm_state
 from hpcbatch.operations.invoke import submit
 from hpcbatch.operations.status import Status, status_of
 from hpcbatch.planning.plan import cut, group_count
 from hpcbatch.records.plan import pack_plan
 from hpcbatch.rounds import local
-from hpcbatch.rounds.standing import groups_noted, held, merges_noted
+from hpcbatch.rounds.standing import ends, groups_noted, held, merges_noted
 from hpcbatch.scheduler.base import State
 
 
@@ -46,6 +48,7 @@ def resume(job: JobDir) -> None:
         missing = coverage.missing()
         count = sum(stop - start for start, stop in missing)
         number = job.rounds()[-1] + 1
+        publish_lessons(job, number, _learned(job, coverage, number - 1))
         groups = group_count(count, at_once=job.record.compute.throttle) if count else 0
         repair.plan_repair(job, number, pack_plan(number, cut(missing, groups)), repair.crashed_starts(job))
     submit(job, job.rounds()[-1])
@@ -79,6 +82,12 @@ def _has_stopped(job: JobDir, status: Status) -> bool:
     latest = job.rounds()[-1]
     submitted = groups_noted(job, latest) > 0 or bool(merges_noted(job, latest))
     return status.word == "Failed" or (status.word != "NotStarted" and submitted)
+
+
+def _learned(job: JobDir, coverage: Coverage, last: int) -> Lessons:
+    """What the rounds until *last* taught; who asks for another one wants it tried, however often it was in vain."""
+    ended = ends(job, last) if job.record.compute.kind == "slurm" else ()
+    return replace(learn(job, coverage, last, ended), rounds_in_vain=0)
 
 
 def _help_along(job: JobDir, status: Status) -> None:

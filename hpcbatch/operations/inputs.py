@@ -11,6 +11,7 @@ from hpcbatch.dataio import addresses, credentials
 from hpcbatch.dataio.inputs import Items, list_address, list_items
 from hpcbatch.errors import SpecError
 from hpcbatch.operations.assets import show_data
+from hpcbatch.operations.places import kept_path
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.spec.refs import is_ref, parse_ref
 
@@ -56,6 +57,7 @@ def resolve_input(ws: Workspace, given: InputRef | None) -> InputRef:
             found=given.type,
             allowed=", ".join(INPUT_TYPES),
         )
+    given = InputRef(kept_path(ws, given.path), given.type)
     if not given.remote:
         return InputRef(addresses.local_path(given.path), given.type)
     return InputRef(given.path, given.type, credentials.checked_options(options))

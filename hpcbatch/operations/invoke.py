@@ -25,8 +25,9 @@ from hpcbatch.jobdir.jobdir import Draft, JobDir
 from hpcbatch.operations.dependencies import checked_dependency
 from hpcbatch.operations.inputs import InputRef, list_input, resolve_input, shown_path
 from hpcbatch.operations.mlflow_models import builtin_code, check_items
-from hpcbatch.operations.outputs import OutputPlace, make_output_folder, output_place
+from hpcbatch.operations.outputs import OutputPlace, from_anywhere, make_output_folder, output_place
 from hpcbatch.operations.overrides import overridden
+from hpcbatch.operations.places import kept_path
 from hpcbatch.operations.resolve import ResolvedCode, ResolvedDeployment, ResolvedSettings, resolve_deployment
 from hpcbatch.operations.status import Status, describe
 from hpcbatch.operations.workspace import Workspace
@@ -93,7 +94,8 @@ def draft_of(ws: Workspace, request: InvokeRequest, folder: Path, say: Say | Non
     items = list_input(given)
     if resolved.code is None:
         check_items(items)
-    place = output_place(request.output_path, request.output_options, settings.output_file_name, folder)
+    where = None if request.output_path is None else kept_path(ws, request.output_path)
+    place = output_place(where, request.output_options, settings.output_file_name, folder)
     if say is not None:
         resolved = replace(resolved, environment=built(resolved.environment, ws.root, say))
     decided = _Decided(
@@ -157,8 +159,10 @@ def _same(job: JobDir, digest: str) -> JobDir:
 
 def _request_digest(request: InvokeRequest) -> str:
     document = asdict(request)
-    if request.input is not None and not request.input.remote:
-        document["input"]["path"] = os.path.abspath(os.path.expanduser(request.input.path))
+    if request.input is not None:
+        document["input"]["path"] = from_anywhere(request.input.path)
+    if request.output_path is not None:
+        document["output_path"] = from_anywhere(request.output_path)
     return sha256(canonical(document))
 
 

@@ -95,7 +95,7 @@ def as_pipeline(loaded: Loaded) -> Loaded:
 
 def _one_step(loaded: Loaded) -> Loaded:
     data = loaded.data
-    inputs, outputs = data.get("inputs") or {}, data.get("outputs") or {}
+    inputs, outputs = _names(data.get("inputs")), _names(data.get("outputs"))
     step = {key: value for key, value in data.items() if key not in _OF_THE_JOB}
     step["inputs"] = {name: f"${{{{parent.inputs.{name}}}}}" for name in inputs}
     step["outputs"] = {name: f"${{{{parent.outputs.{name}}}}}" for name in outputs}
@@ -106,6 +106,11 @@ def _one_step(loaded: Loaded) -> Loaded:
         data={**job, "type": "pipeline", "jobs": {_COMMAND_STEP: {**step, "type": "command"}}},
         written_as=written,
     )
+
+
+def _names(named: Any) -> list[str]:
+    """The keys of a mapping; what is none is refused when the job is parsed."""
+    return list(named) if isinstance(named, Mapping) else []
 
 
 def _body(ws: Workspace, job: PipelineJob, loaded: Loaded) -> dict[str, Any]:
@@ -137,7 +142,9 @@ def _ports(loaded: Loaded) -> dict[str, Any]:
     for name, given in (loaded.data.get("inputs") or {}).items():
         value = input_value(loaded, name, given)
         literal = given.get("value", given.get("default")) if isinstance(given, Mapping) else given
-        kind = value.type or ("uri_folder" if value.path else literal_node(literal).get("literal_type", "string"))
+        kind = value.type or (
+            "uri_folder" if value.path else literal_node(literal, f"inputs.{name}").get("literal_type", "string")
+        )
         inputs[name] = {"type": kind}
         if value.optional:
             inputs[name]["optional"] = True

@@ -78,7 +78,16 @@ def list_jobs(
     archived: Archived = Archived.HIDDEN,
     parent_job_name: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The newest jobs first, those of *endpoint* and *deployment* if named; or the steps of one pipeline job."""
+    """The newest jobs first, those of *endpoint* and *deployment* if named; or the steps of one pipeline job.
+
+    Raises SpecError for a *max_results* below 1.
+    """
+    if max_results < 1:
+        raise SpecError(
+            f"max_results is {max_results}; it must be a whole number of at least 1.",
+            hint="For example: --max-results 10, or --all-results",
+            field="max_results", found=max_results, allowed=">= 1",
+        )  # fmt: skip
     if parent_job_name is not None:
         steps = pipeline_jobs.children(ws, parent_job_name)
         return steps if all_results else steps[:max_results]
@@ -171,11 +180,19 @@ def stream_job(ws: Workspace, name: str, emit: Callable[[str], None], *, poll_s:
 def job_log(ws: Workspace, name: str, mini_batch: int | None = None) -> list[str]:
     """The lines that array tasks and merges of the job have logged until now, each file's under its name.
 
-    With *mini_batch* only what was printed while that one ran, and how its tries failed.
+    With *mini_batch* only what was printed while that one ran, and how its tries failed. Raises NotFound if the job has
+    no such mini-batch.
     """
     if pipeline := pipeline_jobs.find(ws, name):
         return pipeline_jobs.log_lines(pipeline)
-    follower, found = _Logs(find_job(ws, name)), list[str]()
+    job = find_job(ws, name)
+    if mini_batch is not None and not 0 <= mini_batch < job.record.mini_batches:
+        last = job.record.mini_batches - 1
+        raise NotFound(
+            f"Job {name!r} has no mini-batch {mini_batch}; they are numbered from 0 to {last}.",
+            hint=f"hpcbatch job logs --name {name} --mini-batch {last}", field="mini_batch", found=mini_batch,
+        )  # fmt: skip
+    follower, found = _Logs(job), list[str]()
     while lines := list(follower.lines()):
         found += lines
     return found if mini_batch is None else list(of_mini_batch(found, mini_batch))

@@ -12,6 +12,7 @@ from hpcbatch.dataio import addresses, credentials
 from hpcbatch.errors import Conflict, SpecError
 from hpcbatch.fs import publish, scan
 from hpcbatch.records.job import RemotePart
+from hpcbatch.spec.refs import is_ref
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,18 @@ def output_place(path: str | None, options: Mapping[str, Any], file_name: str, j
     if addresses.is_remote(path):
         return OutputPlace(own, _elsewhere(path, options, file_name))
     target = Path(os.path.abspath(os.path.expanduser(addresses.local_path(path))))
-    if file_name in scan.names(target):
+    with publish.explained(target):
+        is_taken = file_name in scan.names(target)
+    if is_taken:
         raise _taken(str(target / file_name))
     return OutputPlace(target, made=False)
+
+
+def from_anywhere(path: str) -> str:
+    """*path*, of an input or an output, as it means the same in every folder that it is said in."""
+    if addresses.is_remote(path) or is_ref(path):
+        return path
+    return os.path.abspath(os.path.expanduser(addresses.local_path(path)))
 
 
 def make_output_folder(place: OutputPlace) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
 from hpcbatch.errors import SpecError
+from hpcbatch.operations.output_format import check_header
 from hpcbatch.operations.resolve import ResolvedSettings
 from hpcbatch.records.job import CAPTURED, OUTPUT_FILES, SHARED
 from hpcbatch.records.rows import row_format
 from hpcbatch.spec.deployment import plain_file_name
+from hpcbatch.spec.job_settings import SETTINGS
 from hpcbatch.spec.output_options import OPTIONS, checked_option
 
 _POSITIVE = ("mini_batch_size", "instance_count", "max_concurrency_per_instance", "groups")
@@ -33,14 +35,15 @@ def overridden(settings: ResolvedSettings, overrides: Mapping[str, Any]) -> tupl
     if "environment_variables" in values:
         values["environment_variables"] = {**settings.environment_variables, **values["environment_variables"]}
     groups = values.pop("groups", None)
-    known = set(asdict(settings))
-    for key in values:
+    known = sorted({setting for setting, _ in SETTINGS.values()})
+    for key, value in values.items():
         if key not in known:
             raise SpecError(
                 f"{key!r} cannot be set for one job.",
-                hint=f"Settings that can: {', '.join(sorted(known | {'groups'}))}",
+                hint=f"Settings that can: {', '.join(known)}",
                 field=key,
-                allowed=", ".join(sorted(known)),
+                found=value,
+                allowed=", ".join(known),
             )
     for key in OPTIONS:
         if key in values:
@@ -53,16 +56,9 @@ def overridden(settings: ResolvedSettings, overrides: Mapping[str, Any]) -> tupl
 
 def _check_format(settings: ResolvedSettings) -> None:
     """The format that the output's name asks for has to be possible here."""
-    kind = row_format(settings.output_file_name)
-    if settings.output_action != "append_row" or kind == "text":
-        return
-    if settings.output_header:
-        raise SpecError(
-            f"output_header is for text; {settings.output_file_name!r} is {kind}, whose rows have names of their own.",
-            hint="Leave it out, or name a file for text: --set output_file_name=predictions.csv",
-            field="output_header", found=settings.output_header, allowed="nothing",
-        )  # fmt: skip
-    if kind == "parquet" and find_spec("pyarrow") is None:
+    check_header(settings.output_action, settings.output_file_name, settings.output_header)
+    is_parquet = settings.output_action == "append_row" and row_format(settings.output_file_name) == "parquet"
+    if is_parquet and find_spec("pyarrow") is None:
         raise SpecError(
             f"{settings.output_file_name!r} is to be Parquet, and pyarrow is not installed beside hpcbatch.",
             hint="pip install 'hpcbatch[arrow]'",

@@ -136,6 +136,8 @@ def resume(found: Found) -> dict[str, Any]:
     job = found.job
     status = status_of(job)
     if status.word in ("Completed", "Running", "Queued", "Finalizing", "Preparing"):
+        if status.word != "Completed" and not _is_local(job):
+            _go_on_submitting(job)
         return describe(job)
     if job.canceled():
         raise Conflict(f"Job {job.record.name!r} was canceled.", hint="Create it again.")
@@ -144,6 +146,14 @@ def resume(found: Found) -> dict[str, Any]:
         _next_round(job)
     submit(job)
     return describe(job)
+
+
+def _go_on_submitting(job: PipelineDir) -> None:
+    """Submit what a limit on submitted jobs, or a kill, kept back before."""
+    from hpcbatch.steps.submission import is_whole, submit_round
+
+    if not is_whole(job, job.rounds()[-1]):
+        submit_round(job, job.rounds()[-1])
 
 
 def _wait_for_the_last_supervisor(job: PipelineDir) -> None:

@@ -17,9 +17,10 @@ from hpcbatch.operations.resolve import resolve_compute
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.pipeline.command import placeholders
 from hpcbatch.records.job import CodePart, ComputePart
-from hpcbatch.records.pipeline import ParallelPart, PipelineInput, PipelineStep
+from hpcbatch.records.pipeline import ParallelPart, PipelineInput, PipelineStep, StepInput
 from hpcbatch.registry.snapshots import code_file
 from hpcbatch.spec.bindings import substituted
+from hpcbatch.spec.mltable import mltable_paths
 from hpcbatch.spec.ports import LITERALS, LiteralProblem, check_literal
 from hpcbatch.spec.refs import AssetRef
 
@@ -46,6 +47,9 @@ class Parts:
         """The step of the job. Raises SpecError, NotFound."""
         body = flat.body
         _refuse_text_outputs(flat)
+        inputs = dict(flat.inputs)
+        if body["type"] == "parallel":
+            inputs |= self._cut_data(flat)
         environment = self._environment(body.get("environment"))
         timeout = (body.get("limits") or {}).get("timeout")
         return PipelineStep(
@@ -60,7 +64,7 @@ class Parts:
             environment_name=environment.name,
             environment_origin=environment.origin,
             environment_variables=dict(body.get("environment_variables") or {}),
-            inputs=dict(flat.inputs),
+            inputs=inputs,
             outputs=dict(flat.outputs),
             optional_inputs=tuple(name for name, port in body["inputs"].items() if port.get("optional")),
             compute=self._compute(flat),
@@ -140,6 +144,25 @@ class Parts:
             timeout_s=number("retry_settings.timeout", retry.get("timeout"), _TIMEOUT_S, 1),
             logging_level=str(body.get("logging_level") or "info"),
         )
+
+    def _cut_data(self, flat: FlatStep) -> dict[str, StepInput]:
+        """The input that is cut, where it is an mltable: what its one path names, for files are what is cut."""
+        name = _cut_input(flat)
+        found = flat.inputs[name]
+        if found.type != "mltable" or found.kind == "step":
+            return {}
+        folder = self.values[found.value].value if found.kind == "input" else found.value
+        entries = mltable_paths(Path(folder))
+        if len(entries) != 1:
+            raise SpecError(
+                f"Step {flat.name}: the mltable {folder!r} has {len(entries)} paths; a parallel step is given one.",
+                hint="Put the data into one folder, or write one `pattern:` into MLTable.",
+                field=f"jobs.{flat.name}.inputs.{name}",
+                found=len(entries),
+                allowed="an mltable with one path",
+            )
+        ((kind, path),) = entries[0].items()
+        return {name: StepInput("uri_file" if kind == "file" else "uri_folder", "path", path)}
 
     def _literal(self, value: Any) -> str | None:
         if value.kind == "literal":

@@ -7,11 +7,13 @@ from typing import Any
 
 from hpcbatch.errors import SchedulerError
 from hpcbatch.fs import scan
-from hpcbatch.operations.status import OneLook, Queue, Status
+from hpcbatch.jobdir.jobdir import open_job
+from hpcbatch.operations.status import OneLook, Queue, Status, progress_of
 from hpcbatch.records.pipeline import PipelineStep
 from hpcbatch.rounds import local
 from hpcbatch.scheduler.base import Entry, State
 from hpcbatch.steps.outcome import final_paths
+from hpcbatch.steps.parallel import engine_of
 from hpcbatch.steps.pipelinedir import INTENT, AttemptDir, PipelineDir
 from hpcbatch.steps.submission import round_name
 from hpcbatch.steps.units import UNITS
@@ -218,7 +220,21 @@ def describe_step(job: PipelineDir, step: PipelineStep, status: Status | None = 
         "log": str(log_of(attempts, result)) if attempts or result.get("reused") else None,
         "job_directory": str(job.root),
         "tail": result.get("tail", ""),
+        **_mini_batches(job, step),
     }
+
+
+def _mini_batches(job: PipelineDir, step: PipelineStep) -> dict[str, Any]:
+    """How far a parallel step is, from the ledgers of its mini-batch job; {} for other steps, and before it began."""
+    for number in reversed(job.rounds()):
+        folder = engine_of(job, step, number).folder
+        if step.parallel is not None and folder.name in scan.names(folder.parent):
+            engine = open_job(folder)
+            return {
+                "items": engine.record.items, "mini_batches": engine.record.mini_batches,
+                "progress": progress_of(engine),
+            }  # fmt: skip
+    return {}
 
 
 def log_of(attempts: list[AttemptDir], result: Mapping[str, Any]) -> str:

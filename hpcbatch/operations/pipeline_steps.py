@@ -156,7 +156,7 @@ def _input(ws: Workspace, loaded: Loaded, name: str, given: Any, port: Mapping[s
         kind = kind or "uri_folder"
         place = resolve_place(ws, path, kind, loaded.folder, field=f"inputs.{name}.path")
         return {**said, "kind": "path", "type": kind, "path": place.path, "digest": place.digest}
-    return {**said, **literal_node(literal)}
+    return {**said, **literal_node(literal, f"inputs.{name}")}
 
 
 def _literal_of(given: Any) -> Any:
@@ -166,10 +166,18 @@ def _literal_of(given: Any) -> Any:
     return given
 
 
-def literal_node(given: Any) -> dict[str, Any]:
+def literal_node(given: Any, field: str) -> dict[str, Any]:
     """A literal with the type that its spelling in YAML has; nothing (`x:`) is no value."""
     if given is None:
         return {"kind": "nothing"}
+    if isinstance(given, list | Mapping):
+        raise SpecError(
+            f"{field}: {str(given)[:80]!r} is not a value.",
+            hint="Write a text, a number, true or false; or a mapping with type and path.",
+            field=field,
+            found=given,
+            allowed="a literal",
+        )
     kinds: tuple[tuple[type, str], ...] = ((bool, "boolean"), (int, "integer"), (float, "number"))
     kind = next((word for of, word in kinds if isinstance(given, of)), "string")
     return {"kind": "literal", "value": str(getattr(given, "source", given)), "literal_type": kind}

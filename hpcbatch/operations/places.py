@@ -71,6 +71,18 @@ def datastore_path(ws: Workspace, text: str) -> Path | None:
     return ws.root / "datastores" / match[1] / rest
 
 
+def kept_path(ws: Workspace, text: str) -> str:
+    """*text*, or the path that it stands for in a datastore of this workspace.
+
+    The workspace has the datastores whose folder or link is there, and always `workspaceblobstore`, with which each
+    workspace of Azure ML begins. Raises SpecError for a path that leads out of its datastore.
+    """
+    match = _DATASTORE.match(text)
+    if match is None or not (match[1] == "workspaceblobstore" or (ws.root / "datastores" / match[1]).is_dir()):
+        return text
+    return str(datastore_path(ws, text))
+
+
 def _asset(ws: Workspace, text: str, kind: str, field: str) -> Place:
     reference = parse_ref(text, field=field)
     if kind in MODEL_TYPES:

@@ -49,7 +49,9 @@ class ProgressReader:
         self._done = self._done or bytearray(record.mini_batches)
         for attempt in all_attempts(self.job.paths):
             self._read(attempt.ledger)
-        items = min(record.items, self._count * record.scoring.mini_batch_size)
+        items = self._count * record.scoring.mini_batch_size
+        if self._done and self._done[-1]:  # the last mini-batch has what the others leave over
+            items -= record.mini_batches * record.scoring.mini_batch_size - record.items
         now = time.monotonic()
         if self._first is None and items:
             self._first = (now, items)

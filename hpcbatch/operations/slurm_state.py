@@ -68,7 +68,20 @@ def not_in_queue(job: JobDir) -> Said:
         where, why = refused.get("node"), refused.get("message")
         return "NotResponding", f"Stalled: {where} could not submit round {latest}: {why} Submit it from here: {again}"
     word, text = stalled(job)
+    text = _silent_merge(job, latest) + text
     return word, f"{text} Accounting says: {said}." if said else text
+
+
+def _silent_merge(job: JobDir, round_number: int) -> str:
+    """A sentence if the merge that was to go on ended before it could say anything: its node is to blame then."""
+    numbers = merges_noted(job, round_number)
+    note = job.document(job.paths.round(round_number) / layout.merge_name(numbers[-1])) if numbers else None
+    if not note:
+        return ""
+    log = f"{note['slurm_job_id']}_0_log.out"  # submitit's name for it
+    there = log in scan.names(job.paths.slurm)
+    spoke = there and any(line.startswith(b"-- ") for line in scan.read_document(job.paths.slurm / log).splitlines())
+    return "" if spoke else f"The merge, Slurm job {note['slurm_job_id']}, ended without a word. "
 
 
 def stalled(job: JobDir) -> Said:

@@ -71,10 +71,16 @@ def cancelled_by_hand(job: JobDir, round_number: int) -> bool:
         found = slurm_commands.final_states(f"{round_name(job, round_number)}w")
     except SchedulerError:
         return False
-    # An array that was submitted twice by mistake was cancelled by us.
-    states = [state for array, state in found if array in noted or not noted]
-    left = [state for state in states if state != "COMPLETED"]
-    return set(left) == {"CANCELLED"} and (len(left) > 1 or len(left) == len(states))
+    arrays: dict[str, list[str]] = {}
+    for array, state in found:
+        if array in noted or not noted:  # one that was submitted twice by mistake was cancelled by us
+            arrays.setdefault(array, []).append(state)
+    left = []
+    for states in arrays.values():
+        ended = [state for state in states if state != "COMPLETED"]
+        if ended != ["CANCELLED"] or len(states) == 1:  # one of several made room for the merge
+            left += ended
+    return set(left) == {"CANCELLED"}
 
 
 def ends(job: JobDir, round_number: int) -> list[SlurmEnd]:

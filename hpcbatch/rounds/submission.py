@@ -20,7 +20,7 @@ from typing import Any
 from hpcbatch.errors import SchedulerError
 from hpcbatch.jobdir import jobdir, layout
 from hpcbatch.jobdir.jobdir import JobDir
-from hpcbatch.jobdir.lessons import Lessons, lessons_of
+from hpcbatch.jobdir.lessons import Lessons, elsewhere, lessons_of
 from hpcbatch.jobdir.lessons import request as learned_request
 from hpcbatch.planning.plan import windows
 from hpcbatch.rounds.once import Submission, patiently
@@ -237,8 +237,9 @@ def _merge(job: JobDir, round_number: int, number: int, after: list[str]) -> Req
     if job.record.compute.tier != "low_priority" or slurm.get("low_priority_partition"):
         keep |= {key: slurm[key] for key in ("partition", "qos") if slurm.get(key) is not None}
     command = [sys.executable, "-I", "-m", "hpcbatch.merge", str(job.root), job.sha256, str(round_number), str(number)]
+    wanted = elsewhere(keep | dict(slurm.get("merge") or {}), lessons_of(job, round_number))
     return Request(
         name=merge_job_name(job, round_number, number), command=command,
-        folder=job.paths.slurm, slurm=keep | dict(slurm.get("merge") or {}), after=after, srun=False,
+        folder=job.paths.slurm, slurm=wanted, after=after, srun=False,
         travelling=job.record.travelling,
     )  # fmt: skip

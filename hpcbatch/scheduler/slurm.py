@@ -110,6 +110,8 @@ def rehearsed(request: Request) -> tuple[bool, str]:
             f"sbatch did not answer in {SUBMIT_DEADLINE_S} s.", hint="Slurm is busy; try again later.", transient=True
         ) from error
     said = " ".join(line.removeprefix("sbatch:").strip() for line in (done.stderr or done.stdout).splitlines())
+    if done.returncode and (refusal := slurm_commands.failure("sbatch", said)).fields.get("no_cluster"):
+        raise refusal
     return done.returncode == 0, said.strip()
 
 

@@ -51,6 +51,11 @@ _TRANSIENT = re.compile(
     re.IGNORECASE,
 )
 _NO_CLUSTER = re.compile(r"slurm\.conf|configless|resolve|DNS SRV|slurm_conf", re.IGNORECASE)
+_WITHOUT_CLUSTER = (
+    "Where there is a cluster, name its configuration: export SLURM_CONF=/etc/slurm/slurm.conf; scontrol ping\n"
+    "To use this machine instead: hpcbatch batch-deployment update --name DEPLOYMENT --endpoint-name ENDPOINT "
+    "--set compute=local"
+)
 _LIMIT = re.compile(r"QOSMax|AssocMax|MaxSubmit|violates accounting|policy", re.IGNORECASE)
 # How many jobs may be queued at once: of a user or an account (sacctmgr(1), slurm_errno), of the cluster (MaxJobCount).
 _SUBMIT_LIMIT = re.compile(r"(?:QOS|Assoc)\w*Submit\w*|temporarily unable to accept job", re.IGNORECASE)
@@ -67,11 +72,14 @@ def failure(what: str, text: str) -> SchedulerError:
     words = " ".join(text.split())[-600:] or "no message"
     if limit := submit_limit(words):
         return limit_reached(limit, what)
+    if _NO_CLUSTER.search(words) and not _TRANSIENT.search(words):
+        return SchedulerError(
+            f"There is a {what.split(maxsplit=1)[0]} here, and no Slurm cluster that answers it: {words}",
+            hint=_WITHOUT_CLUSTER, transient=False, no_cluster=True, command=what,
+        )  # fmt: skip
     transient = bool(_TRANSIENT.search(words)) and not _LIMIT.search(words)
     if transient:
         hint = "Slurm is busy or unreachable; run the same command again later."
-    elif _NO_CLUSTER.search(words):
-        hint = "No Slurm cluster answers here. Check SLURM_CONF (`scontrol ping`), or deploy to the local compute."
     else:
         hint = "Check the compute's partition, account and limits: hpcbatch compute show --name COMPUTE"
     return SchedulerError(f"Slurm refused: {words}", hint=hint, transient=transient, command=what)

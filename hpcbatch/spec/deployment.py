@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -26,11 +25,9 @@ from hpcbatch.spec.base import (
     wrong,
 )
 from hpcbatch.spec.compute import SlurmSettings
+from hpcbatch.spec.job_settings import VARIABLE, VARIABLE_RULE
 from hpcbatch.spec.output_options import output_options
 from hpcbatch.spec.yamlfile import FieldPath, Loaded
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
 
 _FILE_NAME_RULE = "a file name without '/', not beginning with '_' or '.', at most 200 bytes"
 
@@ -64,9 +61,8 @@ def plain_file_name(name: str) -> str:
 
 def _variables(value: dict[str, str]) -> dict[str, str]:
     for name, text in value.items():
-        if not _VARIABLE.match(name) or "\0" in text:
-            rule = "letters, digits and _, not beginning with a digit"
-            raise wrong(f"{name!r} cannot be an environment variable", rule)
+        if not VARIABLE.match(name) or "\0" in text:
+            raise wrong(f"{name!r} cannot be an environment variable", VARIABLE_RULE)
     return value
 
 

@@ -70,7 +70,14 @@ def _options(launcher: str, environment: Mapping[str, str]) -> list[str]:
 def _srun(step: PipelineStep) -> list[str]:
     count = tasks_per_node(step)
     return ["srun", f"--nodes={step.instance_count}", f"--ntasks={step.instance_count * count}",
-            f"--ntasks-per-node={count}", "--overlap", "--export=ALL", "--kill-on-bad-exit=1"]  # fmt: skip
+            f"--ntasks-per-node={count}", "--overlap", "--export=ALL", "--kill-on-bad-exit=1",
+            *cpus_of(step)]  # fmt: skip
+
+
+def cpus_of(step: PipelineStep) -> list[str]:
+    """The processors of each process, for srun: not inherited from sbatch from Slurm 22.05 to 23.02."""
+    cpus = step.compute.slurm.get("cpus_per_task")
+    return [f"--cpus-per-task={cpus}"] if cpus else []
 
 
 def _ranks(step: PipelineStep, command: Sequence[str], environment: Mapping[str, str], slurm: SlurmTask) -> Processes:

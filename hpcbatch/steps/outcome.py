@@ -72,7 +72,8 @@ def died(job: PipelineDir, *, begun: bool) -> dict[str, Any]:
     """The result of a step whose process is gone."""
     if job.canceled():
         return {"status": CANCELED, "detail": "The job was canceled.", "ended": stamp()}
-    return {"status": FAILED if begun else NOT_STARTED, "detail": DIED, "ended": stamp()}
+    detail = f"{DIED} What its process said is in {job.slurm}."
+    return {"status": FAILED if begun else NOT_STARTED, "detail": detail, "ended": stamp()}
 
 
 def finish(job: PipelineDir, round_number: int) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from hpcbatch.planning.plan import cut, group_count, mini_batch_count
 from hpcbatch.records.job import CodePart, ComputePart, JobRecord, ScoringPart
 from hpcbatch.records.pipeline import ParallelPart, PipelineStep
 from hpcbatch.records.plan import pack_manifest, pack_plan
+from hpcbatch.steps.distributed import cpus_of
 from hpcbatch.steps.pipelinedir import PipelineDir
 from hpcbatch.worker.environment import SlurmTask
 
@@ -53,7 +54,7 @@ def environment(step: PipelineStep, slurm: SlurmTask, environ: Mapping[str, str]
         return dict(environ)
     forgotten = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
     launcher = ["srun", f"--jobid={slurm.job_id}", "--overlap", "--nodes=1", "--ntasks=1", "--relative={group}",
-                "--export=ALL", "env", *(word for name in forgotten for word in ("-u", name))]  # fmt: skip
+                "--export=ALL", *cpus_of(step), "env", *(w for name in forgotten for w in ("-u", name))]  # fmt: skip
     return {**environ, "HPCBATCH_WORKER_LAUNCHER": json.dumps(launcher)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpcbatch.fs import scan
+from hpcbatch.fs import publish, scan
 from hpcbatch.ids import canonical, sha256
 from hpcbatch.records.pipeline import PipelineStep
 from hpcbatch.steps.pipelinedir import AttemptDir, PipelineDir
@@ -31,6 +31,7 @@ def close_run(job: PipelineDir, step: PipelineStep, attempt: AttemptDir, *, succ
     """What the result says of the run: nothing if the command did not use it."""
     run, store = run_of(job, step, attempt), attempt.path / "mlruns"
     if not filestore.was_used(store, run):
+        publish.remove_tree(store)
         return {}
     filestore.end(store, run, succeeded=succeeded)
     filestore.collect(job.root / "mlruns", store, root_run(job))

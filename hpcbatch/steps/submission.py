@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from hpcbatch.fs import scan
 from hpcbatch.pipeline.graph import Unit, leaves, tasks_per_node, units
 from hpcbatch.rounds.once import Submission, patiently
 from hpcbatch.scheduler.base import Request, Scheduler
@@ -28,16 +29,24 @@ def submit_round(job: PipelineDir, round_number: int, scheduler: Scheduler | Non
     planned = _units(job, round_number, scheduler)
     seen = patiently(lambda: scheduler.queue(round_name(job, round_number))) if resumed else []
     submission = Submission(scheduler, seen)
+    # What has ended before is nothing to wait for: Slurm may have forgotten it.
+    ended = set(job.results()) if resumed else set()
     tasks: dict[str, str] = {}
     ids = []
     for unit in planned:
-        request = _request(job, round_number, unit, [tasks[name] for name in unit.parents])
+        request = _request(job, round_number, unit, [tasks[name] for name in unit.parents if name not in ended])
         found = submission.once(request, folder / note_name(unit.number))
         ids.append(found)
         for index, step in enumerate(unit.steps):
             tasks[step.name] = found if len(unit.steps) == 1 else f"{found}_{index}"
-    ends = _after([tasks[name] for name in leaves([s for u in planned for s in u.steps])])
+    last = leaves([s for u in planned for s in u.steps])
+    ends = _after([tasks[name] for name in last if name not in ended])
     return [*ids, submission.once(_finish(job, round_number, planned, ends), folder / FINISH)]
+
+
+def is_whole(job: PipelineDir, round_number: int) -> bool:
+    """Whether all of the round was submitted: the job at the end is the last that is."""
+    return FINISH in scan.names(job.round(round_number))
 
 
 def round_name(job: PipelineDir, round_number: int) -> str:

@@ -20,11 +20,14 @@ def steps_of(job: PipelineDir, round_number: int, unit: int) -> list[str]:
 
 
 def owns(job: PipelineDir, round_number: int, unit: int, slurm: SlurmTask) -> bool:
-    """Whether this is the submission that runs the unit: of two under one name the noted one, else the first."""
+    """Whether this is the submission that runs the unit: of two under one name the noted one.
+
+    Where its submitter has not noted it yet, or died before it could, this does, and the submitter goes by that.
+    """
     mine = slurm.array_job_id or slurm.job_id
-    folder = job.round(round_number)
-    noted = job.document(folder / note_name(unit))
+    note = job.round(round_number) / note_name(unit)
+    noted = job.document(note)
     if noted is None:
-        publish_document(folder / f"OWNER-{unit}", {"slurm_job_id": mine})
-        noted = job.document(folder / f"OWNER-{unit}")
-    return noted is None or noted.get("slurm_job_id") == mine
+        publish_document(note, {"slurm_job_id": mine})
+        noted = job.document(note) or {}
+    return noted.get("slurm_job_id") == mine

@@ -62,9 +62,10 @@ def bring_inputs(found: Mapping[str, Source], folder: Path) -> dict[str, Source]
 
 def check_inputs(step: PipelineStep, found: Mapping[str, Source]) -> None:
     """Raises SpecError for a path that is not there: before the command does, in words that say which input it is."""
+    cut = step.parallel.input if step.parallel else None  # may be a pattern, and is listed before anything runs
     for name, source in found.items():
         path = source.value.text
-        if source.value.is_path and "://" not in path and not os.path.lexists(path):
+        if name != cut and source.value.is_path and "://" not in path and not os.path.lexists(path):
             raise SpecError(
                 f"Input {name!r} of step {step.name!r} is {path!r}, which does not exist on this node.",
                 hint=f"Look at it there: ls -ld {path}", field=f"inputs.{name}", found=path, allowed="an existing path",
@@ -106,7 +107,7 @@ def _identity(source: Source, limits: tuple[int, int]) -> str | None:
         return f"step:{source.producer_key}"
     if source.digest:
         return f"digest:{source.digest}"
-    if "://" in source.value.text:
+    if "://" in source.value.text or not os.path.lexists(source.value.text):  # a pattern names other files each time
         return None
     digest = content_digest(Path(source.value.text), limits)
     return f"content:{digest}" if digest else None

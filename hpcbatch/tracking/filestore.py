@@ -63,11 +63,16 @@ def _fill(experiment: Path, run: Run, artifacts: Path) -> None:
         publish.make_directory(folder / sub)
     _put(experiment / "meta.yaml", experiment_meta(run.experiment, artifacts, _now_ms()))
     _put(folder / "meta.yaml", run_meta(run, artifacts, _now_ms()))
-    tags = {"mlflow.runName": run.name, "mlflow.user": run.user, "mlflow.source.type": "JOB", **run.tags}
-    if run.parent_id:
-        tags["mlflow.parentRunId"] = run.parent_id
-    for name, value in tags.items():
+    for name, value in _tags(run).items():
         _put(folder / "tags" / name, value)
+
+
+def _tags(run: Run) -> dict[str, str]:
+    """The tags that the run begins with."""
+    parent = {"mlflow.parentRunId": run.parent_id} if run.parent_id else {}
+    return {
+        "mlflow.runName": run.name, "mlflow.user": run.user, "mlflow.source.type": "JOB", **run.tags, **parent
+    }  # fmt: skip
 
 
 def _now_ms() -> int:
@@ -92,7 +97,8 @@ def was_used(store: Path, run: Run) -> bool:
     artifacts = (run.artifacts or experiment) / run.run_id / "artifacts"
     others = set(scan.names(store)) - {experiment.name, ".trash"}
     runs = set(scan.names(experiment)) - {"meta.yaml", run.run_id}
-    return bool(others or runs or scan.names(artifacts) or any(scan.names(folder / sub) for sub in _LOGGED))
+    tags = set(scan.names(folder / "tags")) - set(_tags(run))
+    return bool(others or runs or tags or scan.names(artifacts) or any(scan.names(folder / sub) for sub in _LOGGED))
 
 
 def end(store: Path, run: Run, *, succeeded: bool) -> None:

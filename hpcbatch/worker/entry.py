@@ -99,6 +99,7 @@ class _Attempt:
     slurm: SlurmTask
     log: UserLog
     lessons: Lessons
+    signals: preemption.Signals
 
 
 def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
@@ -106,6 +107,8 @@ def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
 
     Exit codes: 0 done (or not ours to do), 70 gave up, 74 I/O error, 75 disk full.
     """
+    # From here on, not from the first mini-batch on: a SIGTERM while a model is copied must not look like a bad start.
+    signals = preemption.Signals()
     job = scratch.with_patience(lambda: jobdir.open_job(task.job, task.sha256), task.job)
     if job.canceled():
         log.note("the job was canceled; nothing to do")
@@ -132,7 +135,8 @@ def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
             text = f"{state.barren} attempts in a row finished no mini-batch"
             give_up(writer, {"kind": "no-progress", "type": "NoProgress", "message": text})
             return EXIT_ABORTED
-        return _score(_Attempt(job, task, plan, writer, slurm, log, lessons_of(job, task.round)), state)
+        lessons = lessons_of(job, task.round)
+        return _score(_Attempt(job, task, plan, writer, slurm, log, lessons, signals), state)
     finally:
         writer.close()
 
@@ -214,7 +218,7 @@ def _set_up(
         queue=fetching.queue_of(place, manifest, work, limit, limits.drivers),
     )
     release = preemption.Release(writer, attempt.slurm, log)
-    listening.to_signals(loop, release, job, limit)
+    listening.to_signals(loop, attempt.signals, release, job, limit)
     loop.at_limit = lambda: release.time_is_up(requeue=requeue)
     loop.ticks.append(listening.for_a_later_attempt(job, task.round, task.group, writer.epoch))
     if attempt.slurm.job_id:

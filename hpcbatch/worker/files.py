@@ -43,7 +43,7 @@ def open_output(local: Path, number: int, scoring: ScoringPart, *, named: bool) 
 
 
 class Torn(Exception):
-    """A file became shorter while it was copied."""
+    """A file became shorter while it was copied, or cannot be read at all."""
 
 
 class FileKeeper:
@@ -77,7 +77,10 @@ class FileKeeper:
     def _blocks(self, files: list[tuple[str, str, int, int]]) -> Iterator[bytes]:
         yield pack_names([(name, size) for name, _, _, size in files])
         for name, path, offset, size in files:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError as error:  # the script's doing, and no failure of the attempt's own files
+                raise Torn(f"{name!r} cannot be read after run() had returned: {error.strerror}") from error
             try:
                 done = 0
                 while done < size:

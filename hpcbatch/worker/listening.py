@@ -15,9 +15,10 @@ from hpcbatch.worker.timelimit import Question, TimeLimit
 FENCE_CHECK_S = 30.0
 
 
-def to_signals(loop: Loop, release: preemption.Release, job: JobDir, limit: TimeLimit) -> None:
+def to_signals(
+    loop: Loop, signals: preemption.Signals, release: preemption.Release, job: JobDir, limit: TimeLimit
+) -> None:
     """SIGTERM, or SIGUSR2 that is not about a time limit that is known: make room, or end if the job was canceled."""
-    signals = preemption.Signals()
 
     def on_signal(_: int) -> None:
         came = signals.take()

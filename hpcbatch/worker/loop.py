@@ -113,11 +113,12 @@ class Loop:
             self._poll.close()
 
     def _step(self) -> None:
-        for fd, events in self._poll.poll(self._wait_s()):
+        events = self._poll.poll(self._wait_s())
+        now = time.monotonic()  # a reply that came while an event was dealt with is read before its deadline counts
+        for fd, event in events:
             call = self._watched.get(fd)
             if call is not None:
-                call(events)
-        now = time.monotonic()
+                call(event)
         for slot in self._slots:
             if slot.driver is not None and now >= slot.deadline:
                 self._overrun(slot)
@@ -194,7 +195,7 @@ class Loop:
         begin = time.monotonic()
         try:
             slot.files = self._files.take(reply.report)
-        except (Torn, FileNotFoundError) as error:
+        except Torn as error:
             slot.torn = str(error)
         took_s = time.monotonic() - begin
         for other in self._slots:  # nobody's reply was read meanwhile

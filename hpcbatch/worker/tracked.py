@@ -6,8 +6,10 @@ Nothing is made on the shared filesystem unless code logs something.
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
+from hpcbatch.errors import HpcBatchError
 from hpcbatch.fs import scan
 from hpcbatch.ids import sha256
 from hpcbatch.jobdir.jobdir import JobDir
@@ -32,7 +34,17 @@ def tracking_environment(job: JobDir, local: Path, driver: int) -> dict[str, str
 
 
 def collect(job: JobDir, local: Path, log: UserLog) -> None:
-    """Put what was logged below *local* into the job directory, and register the models that were registered."""
+    """Put what was logged below *local* into the job directory, and register the models that were registered.
+
+    What cannot be kept is said in the log and is no failure: the results are in the ledger, and nothing runs again.
+    """
+    try:
+        _collect(job, local, log)
+    except (OSError, HpcBatchError, subprocess.TimeoutExpired) as error:
+        log.note(f"ERROR: what was logged with MLflow could not be kept: {error}")
+
+
+def _collect(job: JobDir, local: Path, log: UserLog) -> None:
     for name in scan.names(local / _FOLDER):
         store, run = local / _FOLDER / name, _run(job, local, int(name))
         if not filestore.was_used(store, run):

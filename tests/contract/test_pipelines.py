@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hpcbatch.cli.job_view import job_card
 from hpcbatch.errors import Conflict
 from hpcbatch.operations import jobs, pipeline_jobs
 from hpcbatch.operations.pipeline_status import status_of
 from hpcbatch.records.job import ComputePart
 from hpcbatch.records.pipeline import ParallelPart, PipelineInput, PipelineOutput, StepInput, StepOutput
-from tests.pipelines import LOCAL, Pipelines, given, literal, logs, made, states, step, text
+from tests.pipelines import LOCAL, Pipelines, given, literal, logs, made, short_folder, states, step, text
 from tests.site import eventually
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def pipelines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         cluster: DevCluster = request.getfixturevalue("devcluster")
         monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
         compute = SLURM
-    with tempfile.TemporaryDirectory(prefix="hpcbatch-pipes-", ignore_cleanup_errors=True) as folder:
+    with short_folder() as folder:
         yield Pipelines(Path(folder), compute)
 
 
@@ -230,6 +230,9 @@ def test_a_parallel_step_scores_in_mini_batches(pipelines: Pipelines) -> None:
     assert (job.out / "rows").read_text() == "1 x\n2 x\n3 x\n4 x\n5 x\n"
     assert sorted(os.listdir(job.out / "side")) == ["1", "3", "5"]
     assert (job.out / "n" / "n").read_text().strip() == "5"
+    shown = jobs.show_job(pipelines.ws, f"{job.record.name}.score")
+    assert (shown["items"], shown["progress"]["items_succeeded"]) == (5, 5)
+    assert "5 of 5 items, 0 failed; 3 of 3 mini-batches" in job_card(shown).news
 
 
 def test_data_of_another_place_is_fetched_for_the_step(tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_data_of_another_place_is_fetched_for_the_step(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/data.csv"
-        with tempfile.TemporaryDirectory(prefix="hpcbatch-pipes-", ignore_cleanup_errors=True) as folder:
+        with short_folder() as folder:
             pipelines = Pipelines(Path(folder))
             job = pipelines.run(
                 step("s", "cat ${{inputs.a}} > ${{outputs.out}}/copy; echo ${{inputs.a}}", outputs=["out"],

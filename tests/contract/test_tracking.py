@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 from hpcbatch.operations import assets, jobs
 from tests.contract.test_mlflow import samples  # noqa: F401  # the virtual environment with MLflow
-from tests.pipelines import Pipelines, logs, step
+from tests.pipelines import Pipelines, logs, short_folder, step
 from tests.site import Site
 
 pytestmark = pytest.mark.slow
@@ -61,7 +60,7 @@ def runs_in(uri: str, python: Path) -> list[dict[str, Any]]:
 
 def test_steps_log_and_register_at_once(samples: Path) -> None:  # noqa: F811
     python = samples / "venv" / "bin" / "python"
-    with tempfile.TemporaryDirectory(prefix="hpcbatch tracking-", ignore_cleanup_errors=True) as folder:
+    with short_folder("hpcbatch tracking-") as folder:
         pipelines = Pipelines(Path(folder))
         files = pipelines.keep({"train.py": TRAIN})
         steps = [

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from hpcbatch.cli.grammar import Verb
-from hpcbatch.cli.invoke_request import _OTHER_KEYS, _OVERRIDES
+from hpcbatch.cli.invoke_request import _OTHER_KEYS
 from hpcbatch.spec.assets import Data, Environment, Model
 from hpcbatch.spec.base import _READ_ONLY, Document, _document_in
 from hpcbatch.spec.component import CommandComponent, ParallelComponent, PipelineComponent
 from hpcbatch.spec.compute import Compute
 from hpcbatch.spec.deployment import ModelBatchDeployment
 from hpcbatch.spec.endpoint import BatchEndpoint
+from hpcbatch.spec.job_settings import SETTINGS
 from hpcbatch.spec.pipeline import CommandStep, InputValue, OutputValue, PipelineBatchDeployment, PipelineJob
 from hpcbatch.spec.ports import InputPort, OutputPort
 from tests.docs.cli_page import grammar
@@ -129,7 +130,7 @@ def test_every_verb_that_az_has_too_is_told_of() -> None:
 
 
 def test_what_an_invocation_may_change_is_what_the_page_says() -> None:
-    known = {*_OVERRIDES, *_OTHER_KEYS}
+    known = {*SETTINGS, *_OTHER_KEYS}
     for names, word, _ in rows("Invocation: `--file` and `--set`"):
         assert word in WORDS
         if not names.startswith(("`inputs.", "`outputs.")):

@@ -11,8 +11,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from hpcbatch.cli import invoke_request
-from hpcbatch.spec import base, component, compute, deployment, ports, refs
+from hpcbatch.spec import base, component, compute, deployment, job_settings, ports, refs
 from hpcbatch.spec.assets import Build, Data, Environment, Model
 from hpcbatch.spec.base import Document
 from hpcbatch.spec.compute import SLURM_FIELDS, Compute, MergeSettings, SlurmSettings
@@ -74,7 +73,7 @@ def page() -> str:
         compute=table(HEADER, row_list(Compute, azure)),
         slurm=table(HEADER, row_list(SlurmSettings, slurm)),
         merge=_fields(MergeSettings, prefix="merge."),
-        overrides=", ".join(map(code, invoke_request._OVERRIDES)),
+        overrides=", ".join(map(code, job_settings.SETTINGS)),
     )
 
 

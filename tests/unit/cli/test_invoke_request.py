@@ -126,6 +126,9 @@ def test_inputs_as_json() -> None:
         ({"sets": ("retry_settings.timeout=long",)}, "retry_settings.timeout", "seconds"),
         ({"sets": ("output_file_name=",)}, "output_file_name", "text"),
         ({"sets": ("environment_variables=x",)}, "environment_variables", "mapping"),
+        ({"sets": ("environment_variables.A-B=x",)}, "environment_variables.A-B", "'A-B' cannot be"),
+        ({"settings": {"environment_variables": {"A B": "x"}}}, "environment_variables.A B", "'A B' cannot be"),
+        ({"sets": ("logging_level=trace",)}, "logging_level", "warning, info or debug"),
         ({"sets": ("inputs.x=5",)}, "inputs.x", "literal"),
         ({"sets": ("inputs.x.type=mltable", "inputs.x.path=y")}, "inputs.x.type", "uri_folder or uri_file"),
         ({"sets": ("inputs.x.path=a", "inputs.y.path=b")}, "inputs", "exactly one"),
@@ -149,3 +152,24 @@ def test_options_of_the_output_may_be_set_for_one_job(front: str) -> None:
         "output_header": "true",
         "output_input_column": "file",
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "sets", "where"),
+    [
+        ("mini_batch_size: ten", (), ":6: mini_batch_size is 'ten'"),
+        ("settings: {retry_settings: {timeout: soon}}", (), ":6: retry_settings.timeout is 'soon'"),
+        ("inputs: [1]", (), ":6: A model deployment takes exactly one data input; inputs is [1], which names none"),
+        ("mini_batch_size: 3", ("mini_batch_size=ten",), "mini_batch_size is 'ten'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_line(
+    tmp_path: Path, line: str, sets: tuple[str, ...], where: str
+) -> None:
+    """And what the command line said is not put down to the file."""
+    file = tmp_path / "i.yml"
+    head = "outputs:\n  score: {path: /o}\n" if line.startswith("inputs") else "inputs:\n  x: {path: /d}\n"
+    file.write_text(f"# of one job\nendpoint: e\ndeployment: d\n{head}{line}\n")
+    with pytest.raises(SpecError) as raised:
+        request_of(Given(file=str(file), sets=sets))
+    assert str(raised.value).startswith(f"{file}{where}" if where.startswith(":") else where)

@@ -73,6 +73,18 @@ def test_from_invoke_to_download(heart: Cli, tmp_path: Path) -> None:
     assert "Completed: 3 of 3 items, 0 failed" in ran.err
     assert heart("job show -n j1 --query progress.items_succeeded").json == 3
     assert heart("job list --query [].name -o tsv").out == "j1\n"
+    ran = heart("job logs -n j1 --mini-batch 3")
+    assert ran.exit_code == 3
+    assert "has no mini-batch 3; they are numbered from 0 to 2" in ran.err
+    for flag in ("input", "output-path", "deployment-name", "job-name"):
+        ran = heart(
+            "endpoint", "invoke", "-n", "heart", *(() if flag == "input" else ("--input", "good")), f"--{flag}", ""
+        )
+        assert ran.exit_code == 2
+        assert f"--{flag} is empty." in ran.err
+    ran = heart("job list --max-results 0")
+    assert ran.exit_code == 2
+    assert "max_results is 0; it must be a whole number of at least 1" in ran.err
     assert heart("endpoint list-jobs -n heart --query [].name -o tsv").out == "j1\n"
     assert heart("deployment list-jobs -n first -e heart --query [].status -o tsv").out == "Completed\n"
     streamed = heart("job stream -n j1")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hpcbatch.cli.component import component_card
 from hpcbatch.operations import pipelines
 from hpcbatch.records.pipeline import PipelineRecord
 from tests.unit.cli.conftest import Cli
@@ -112,6 +113,9 @@ def test_output_path_is_for_the_one_output_that_is_named_and_an_unknown_field_is
         ("--set inputs.row.path=data", "no input 'row'; did you mean 'raw'?"),
         ("--set inputs.raw.path={graph}/data inputs.rate=fast", "'fast' is not a number"),
         ("--input {graph}/data --mini-batch-size 5", "--mini-batch-size is for deployments of models"),
+        ("--input {graph}/data --max-retries 5", "--max-retries is for deployments of models"),
+        ("--input {graph}/data --dependency afterok:5", "--dependency is for deployments of models"),
+        ("--input {graph}/data --dry-run", "--dry-run is for model deployments"),
         ("--input {graph}/data --output-path x", "does not say which output"),
         ("--input {graph}/data --set mini_batch_size=5", "mini_batch_size cannot be changed for one job of a pipeline"),
         ("", "the input 'raw' (uri_folder) has no value"),
@@ -143,3 +147,14 @@ def test_a_deployment_of_a_sweep_says_what_to_use(cli: Cli, graph: Path) -> None
     ran = cli(f"batch-deployment create -f {graph}/deployment.yml")
     assert ran.exit_code == 2
     assert "Step tune is of type 'sweep', which hpcbatch does not run." in ran.err
+
+
+def test_people_see_what_goes_in_what_comes_out_and_what_runs_after_what(cli: Cli, graph: Path) -> None:
+    prepare = component_card(cli(f"component create -f {graph}/components/prepare.yml").json)
+    assert prepare.title == "prepare 1"
+    assert dict(prepare.fields)["input rate"] == "number, default 0.10, max 1"
+    assert dict(prepare.fields)["input encoding"] == "string, default ordinal, one of ordinal, onehot, optional"
+    pipeline = component_card(cli(f"component create -f {graph}/pipeline.yml").json)
+    assert dict(pipeline.fields)["step score"] == "written in place (command) <- prepare"
+    cli(f"batch-deployment create -f {graph}/deployment.yml")
+    assert "prepare_and_score:1" in cli("batch-deployment list -e heart-batch -o table").out

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.environments.wheels import wheel
+
 Cli = Callable[..., Any]
 
 
@@ -155,3 +157,22 @@ def test_what_lower_rooms_log_is_told(cli: Cli, workspace: Path) -> None:
     assert ran.err.startswith("WARNING: ")
     assert cli("endpoint show -n heart --only-show-errors").err == ""
     assert cli("endpoint show -n heart --verbose").exit_code == 0
+
+
+@pytest.mark.slow
+def test_an_environment_is_built_before_anybody_invokes(deployed: Cli, files: Path) -> None:
+    """From a conda file that names a wheel; the second time it is there, and a deployment that is not is named."""
+    wheel(files / "wheels")
+    line = "- pip: [--no-index, ./wheels/tiny-1.0-py3-none-any.whl]"
+    (files / "conda.yml").write_text(f"name: tiny\ndependencies:\n{line}\n")
+    cli = deployed
+    assert cli("environment create -n tiny --conda-file conda.yml").exit_code == 0
+    assert cli("deployment update -n first -e heart --set environment=azureml:tiny:1").exit_code == 0
+    ran = cli("environment build -e heart")
+    assert ran.exit_code == 0, ran.err
+    assert "Building the Python environment of" in ran.err
+    assert Path(ran.json["python"]).is_file()
+    again = cli("environment build --endpoint-name heart --deployment-name first --query python")
+    assert (again.json, again.err) == (ran.json["python"], "")
+    ran = cli("environment build -e heart -d other")
+    assert (ran.exit_code, "heart has: first" in ran.err) == (3, True)

@@ -22,6 +22,7 @@ from hpcbatch import (
     SpecError,
     load,
 )
+from tests.unit.environments.wheels import wheel
 
 
 def test_an_endpoint_is_made_changed_listed_and_deleted(client: BatchClient) -> None:
@@ -202,3 +203,42 @@ def test_the_stub_promises_what_the_package_exports() -> None:
     assert names == sorted(hpcbatch.__all__)
     with pytest.raises(AttributeError, match="BatchClient"):
         hpcbatch.MLClient  # noqa: B018 - the attribute is what is asked for
+
+
+def test_settings_of_one_job_have_the_names_of_the_command_line(ready: BatchClient, project: Path) -> None:
+    """Azure ML's, nested or dotted, and ours; a value that is impossible is refused before there is a job."""
+    invoke, data = ready.batch_endpoints.invoke, project / "data"
+    job = invoke(
+        "heart-batch",
+        input=data,
+        params_override={"retry_settings": {"timeout": 9}, "properties": {"hpcbatch.output_header": "file,value"}},
+        environment_variables={"LEVEL": 3, "NOTHING": None},
+        logging_level="Debug",
+    ).wait(progress=False)
+    assert Path(job.outputs["score"].path, "predictions.csv").read_text().startswith("file,value\n")
+    for given, words in (
+        ({"logging_level": "trace"}, "warning, info or debug"),
+        ({"environment_variables": "x"}, "no mapping"),
+        ({"environment_variables": {"A B": "x"}}, "'A B' cannot be"),
+        ({"mini_batch_size": 2.5}, "not a whole number"),
+        ({"output_action": "summary_only"}, "cannot be set for one job"),
+        ({"params_override": ["mini_batch_size"]}, "no mapping"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            invoke("heart-batch", input=data, **given)
+    with pytest.raises(SpecError, match="which is no path"):
+        invoke("heart-batch", input=3)
+    assert len(ready.jobs.list()) == 1
+
+
+@pytest.mark.slow
+def test_an_environment_that_is_built_first_is_told_of(
+    ready: BatchClient, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Minutes may pass before the job is there; plain lines on stderr say why."""
+    wheel(project)
+    (project / "conda.yaml").write_text("dependencies:\n- pip: [--no-index, ./tiny-1.0-py3-none-any.whl]\n")
+    ready.batch_deployments.create_or_update(load(project / "deployment.yml"))
+    job = ready.batch_endpoints.invoke("heart-batch", input=project / "data")
+    assert "Building the Python environment of" in capsys.readouterr().err
+    job.wait(progress=False)

@@ -105,10 +105,17 @@ def test_a_link_to_itself_is_named_as_an_error(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_no_item(tmp_path: Path) -> None:
     """Pipes, links that lead nowhere, and what NFS keeps for files that somebody still has open."""
-    grow(tmp_path, [b"a", b".hidden", b".nfs0001", b"deep/.nfs0002"])
+    grow(tmp_path, [b"a", b".hidden", b".nfs000000000a2f11b200000001", b"deep/.nfs000000000a2f11b3"])
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "nowhere").symlink_to("absent")
     assert listed(tmp_path) == [b".hidden", b"a"]
+
+
+def test_a_name_that_only_begins_as_those_of_nfs_is_an_item(tmp_path: Path) -> None:
+    """A client of NFS names what is left of a removed file `.nfs` and 16 to 24 hexadecimal digits, nothing else."""
+    names = [b".nfs", b".nfs0001", b".nfs-notes.csv", b".nfs000000000a2f11b200000001.csv", b".nfs" + b"0" * 25]
+    grow(tmp_path, names)
+    assert listed(tmp_path) == sorted(names)
 
 
 def test_the_root_ends_in_one_separator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

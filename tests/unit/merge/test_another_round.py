@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from hpcbatch.fs.publish import make_directory
+from hpcbatch.jobdir import jobdir, layout
 from hpcbatch.jobdir.attempt import AttemptWriter
 from hpcbatch.jobdir.jobdir import JobDir
-from hpcbatch.jobdir.lessons import lessons_of
-from hpcbatch.merge.entry import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_PUBLISHED, merge_job
+from hpcbatch.jobdir.lessons import Lessons, lessons_of, publish_lessons
+from hpcbatch.merge import going_on as merging
+from hpcbatch.merge.entry import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_PUBLISHED, MAX_BARREN_ROUNDS, merge_job
+from hpcbatch.operations import going_on, slurm_state
+from hpcbatch.operations.status import status_of
 from hpcbatch.records.ledger import Kind
 from hpcbatch.rounds import standing, submission
+from hpcbatch.rounds.submission import RoundIds
 from hpcbatch.scheduler import slurm_commands
-from tests.unit.jobdir.sealed import COMPUTE, commit, end, score, seal
+from tests.unit.jobdir.sealed import COMPUTE, Size, commit, end, score, seal
 
 INIT = {"kind": "init", "type": "OSError", "message": "no GPU"}
 
@@ -118,3 +123,63 @@ def test_the_memory_of_the_largest_node(text: str, most: int, monkeypatch: pytes
     assert slurm_commands.largest_memory_mib("big") == most
     assert slurm_commands.largest_memory_mib("") == most
     assert asked == [["sinfo", "-h", "-p", "big", "-o", "%m"], ["sinfo", "-h", "-o", "%m"]]
+
+
+def test_a_merge_goes_without_the_nodes_that_array_tasks_could_not_start_on(tmp_path: Path) -> None:
+    """It would die there as they did, and nothing would go on."""
+    compute = replace(COMPUTE, kind="slurm", slurm={"exclude": "n9", "merge": {"mem": "1G", "exclude": "n8"}})
+    job = seal(tmp_path / "b2", compute=compute)
+    publish_lessons(job, 1, Lessons(excluded_nodes=("n1", "n2")))
+    assert submission._merge(job, 0, 0, []).slurm == {"mem": "1G", "exclude": "n8"}
+    assert submission._merge(job, 1, 0, []).slurm == {"mem": "1G", "exclude": "n8,n1,n2"}
+    assert submission._array(job, 1, (0, 1), []).slurm["exclude"] == "n9,n1,n2"
+
+
+def test_resume_goes_by_what_the_rounds_have_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The merge that would have learned it died: on the node that two array tasks could not start on, too."""
+    compute = replace(COMPUTE, kind="slurm", throttle=3, slurm={"mem": "2G"})
+    job = seal(tmp_path / "b2", Size(groups=3), compute=compute)
+    name = job.record.slurm_name
+    finished(job, 0, "n2")
+    for note, number in ((layout.array_name(0), "7"), (layout.MERGE_ID, "8")):
+        jobdir.publish_document(job.paths.round(0) / note, {"slurm_job_id": number, "groups": 3})
+    ended = f"{name}.r0.w0-3|1|FAILED|n1\n{name}.r0.w0-3|2|FAILED|n1\n"
+    monkeypatch.setattr(slurm_commands, "call", lambda words, *_: ended if "%j|%K|%T|%N" in words else "")
+    submitted: list[int] = []
+    monkeypatch.setattr(going_on, "submit", lambda _, number: submitted.append(number))
+    words = "The merge, Slurm job 8, ended without a word. Stalled: nothing runs, and it has no verdict. Continue it: "
+    assert status_of(job).detail == f"{words}hpcbatch job resume --name b2"
+    going_on.resume(job)
+    assert submitted == [1]
+    assert lessons_of(job, 1).excluded_nodes == ("n1",)
+    (job.paths.slurm / "8_0_log.out").write_text("setup\n-- 4 mini-batches have no result yet\n")
+    assert slurm_state._silent_merge(job, 0) == ""
+
+
+def test_leftovers_are_cut_anew_for_as_many_array_tasks_as_run_at_once(tmp_path: Path) -> None:
+    """Not for the groups that they came from."""
+    job = seal(tmp_path / "b1", Size(items=80, groups=4))
+    score(job, range(3, 40))
+    assert merge_job(job)[0] == EXIT_INCOMPLETE
+    plan = job.plan(1)
+    assert [list(plan.mini_batches(n)) for n in range(plan.groups)] == [[0, 1], [2]]
+
+
+def test_a_merge_that_is_repeated_plans_the_same_round(job: JobDir) -> None:
+    """Killed after it planned and before it was known, or run twice: three such merges would end the job."""
+    score(job, [0])
+    for _ in range(MAX_BARREN_ROUNDS + 1):
+        assert merge_job(job, 0)[0] == EXIT_INCOMPLETE
+        assert job.rounds() == [0, 1]
+
+
+def test_what_waits_for_a_merge_that_goes_on_waits_for_the_next_one(
+    job: JobDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no output yet. Outside of Slurm nothing can wait for it."""
+    moved: list[tuple[str, str]] = []
+    monkeypatch.setattr(merging, "submit_round", lambda *_, **__: RoundIds(("11",), "12"))
+    monkeypatch.setattr(merging, "hand_over", lambda before, after: moved.append((before, after)))
+    for environ in ({"SLURM_JOB_ID": "9"}, {}):
+        assert merging.go_on(job, 0, 0, too_early=False, environ=environ) == (True, "submitted: array 11, merge 12")
+    assert moved == [("9", "12")]

@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from hpcbatch.errors import FilesystemError
-from hpcbatch.fs.publish import is_temp
+from hpcbatch.fs.publish import create_once, is_temp
+from hpcbatch.jobdir import coverage, layout
 from hpcbatch.jobdir.attempt import AttemptWriter
-from hpcbatch.jobdir.coverage import read_coverage
+from hpcbatch.jobdir.coverage import Coverage, Rejected, read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import all_attempts
+from hpcbatch.merge import entry
 from hpcbatch.merge import files as merging
 from hpcbatch.merge.entry import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_PUBLISHED, merge_early, merge_job
+from hpcbatch.merge.files import Published
+from hpcbatch.merge.payloads import DamagedPayload
+from hpcbatch.merge.write import Written as Rows
 from hpcbatch.records.files import HEAD, pack_names
 from hpcbatch.records.ledger import OF_INIT, Kind
+from hpcbatch.records.merge_plan import MergePlan
 from tests.unit.jobdir.sealed import Size, begin, end, expected, flip, output, rows, seal
 from tests.unit.merge.test_merge_crashes import merge_that_dies, undo
 
@@ -120,6 +126,60 @@ def test_a_merge_killed_before_any_step_is_finished_by_the_next(job: JobDir) -> 
         step += 11
     assert step > 50
     assert found(job) == EXPECTED
+
+
+def test_a_plan_of_another_merge_that_names_damaged_files_is_not_published_without_them(
+    job: JobDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It found damage elsewhere, and froze its next plan between our look at the bytes and ours."""
+    score(job)
+    score(job, epoch=2)
+    segment, offset, length = files_records(job, 2)[0]
+    flip(segment, offset + length - 1)
+    real = entry.publish_files
+
+    def publish(job: JobDir, chosen: Coverage, rows: Callable[[], Rows | None]) -> Published:
+        number = len(os.listdir(job.paths.merge))
+        try:
+            return real(job, chosen, rows)
+        except DamagedPayload:
+            if number == 1:  # the other merge's choice: the damaged files are in it, one other result is not
+                name = chosen.files[0]
+                (commit,) = [o for s, o, _ in files_records(job, 0) if str(s).endswith(name)]
+                theirs = read_coverage(job, frozenset({(name, commit)}))
+                create_once(job.paths.merge / layout.merge_plan_name(2), theirs.pack())
+            raise
+
+    monkeypatch.setattr(entry, "publish_files", publish)
+    assert merge_job(job)[0] == EXIT_PUBLISHED
+    assert found(job) == EXPECTED
+    assert (job.verdict() or {})["mini_batches_done"] == 3
+    assert sorted(os.listdir(job.paths.merge)) == ["PLAN.1", "PLAN.2", "PLAN.3"]
+
+
+def test_attempts_that_only_another_merge_sees_yet_are_waited_for(job: JobDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plan names them; published without them, files would be missing."""
+    score(job)
+    create_once(job.paths.merge / layout.merge_plan_name(1), read_coverage(job).pack())
+    score(job, epoch=2)
+    looks: list[bool] = []
+
+    def read(job: JobDir, rejected: Rejected = frozenset(), frozen: MergePlan | None = None) -> Coverage:
+        looks.append(frozen is not None)
+        hidden = len([look for look in looks if look]) < 3
+        with monkeypatch.context() as patch:
+            if hidden:
+                patch.setattr(coverage, "all_attempts", lambda paths: sorted(all_attempts(paths))[1:])
+            return read_coverage(job, rejected, frozen)
+
+    pauses: list[float] = []
+    monkeypatch.setattr(entry, "read_coverage", read)
+    monkeypatch.setattr(entry.probe, "visibility_timeout_s", lambda _: 60.0)
+    monkeypatch.setattr(entry.time, "sleep", pauses.append)
+    assert merge_job(job)[0] == EXIT_PUBLISHED
+    assert len(pauses) == 2
+    assert found(job) == EXPECTED
+    assert os.listdir(job.paths.merge) == ["PLAN.1"]
 
 
 def test_of_several_init_the_first_file_of_a_name_counts(job: JobDir) -> None:

@@ -365,23 +365,6 @@ def test_a_round_in_which_a_worker_died_is_not_barren(job: JobDir) -> None:
         assert repair.suspects_of(job, number + 1) == {2: number + 1}
 
 
-def test_leftovers_are_cut_anew_for_as_many_array_tasks_as_run_at_once(tmp_path: Path) -> None:
-    """Not for the groups that they came from."""
-    job = seal(tmp_path / "b1", Size(items=80, groups=4))
-    score(job, range(3, 40))
-    assert merge_job(job)[0] == EXIT_INCOMPLETE
-    plan = job.plan(1)
-    assert [list(plan.mini_batches(n)) for n in range(plan.groups)] == [[0, 1], [2]]
-
-
-def test_a_merge_that_is_repeated_plans_the_same_round(job: JobDir) -> None:
-    """Killed after it planned and before it was known, or run twice: three such merges would end the job."""
-    score(job, [0])
-    for _ in range(MAX_BARREN_ROUNDS + 1):
-        assert merge_job(job, 0)[0] == EXIT_INCOMPLETE
-        assert job.rounds() == [0, 1]
-
-
 def test_the_summary_is_json_that_others_can_read(job: JobDir) -> None:
     """One document, its schema named."""
     score_all(job)

@@ -71,6 +71,14 @@ def undo(job: JobDir) -> None:
         shutil.rmtree(job.paths.round(number))
 
 
+@pytest.fixture
+def careless_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsync(2) says nothing to a process that is killed, and hundreds of merges on a busy disk take half a minute."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("careless_disk")
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_merge_killed_before_any_step_is_finished_by_the_next(tmp_path: Path, damaged: bool) -> None:
     """Every call of the system of a whole merge; nothing half is ever visible, and the bytes are the same."""
@@ -97,6 +105,8 @@ def test_a_merge_killed_before_any_step_is_finished_by_the_next(tmp_path: Path, 
     assert output(job).read_bytes() == expected(job)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("careless_disk")
 def test_a_merge_killed_while_it_plans_a_round_leaves_a_whole_plan_or_none(tmp_path: Path) -> None:
     """Whoever comes next, merge or resume, finds what is missing in the newest round."""
     job = seal(tmp_path / "b1")

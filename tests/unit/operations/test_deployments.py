@@ -298,3 +298,29 @@ def test_an_environment_by_reference_is_taken_at_its_version(ready: Workspace, p
         _create(ready, project, (inline, "environment: azureml:torch:8\n"))
     curated = "environment: azureml://registries/azureml/environments/sklearn-1.5/labels/latest\n"
     assert _create(ready, project, (inline, curated))["environment"] == "azureml:sklearn-1.5:latest"
+
+
+def test_a_header_for_rows_that_have_names_is_refused_with_its_line(ready: Workspace, project: Path) -> None:
+    """When the deployment is made or changed, and not first when somebody invokes it."""
+    file = project / "deployment.yml"
+    text = file.read_text()
+    file.write_text(f"{text}  output_file_name: rows.parquet\nproperties: {{hpcbatch.output_header: 'a,b'}}\n")
+    with pytest.raises(SpecError, match=r"deployment\.yml:16: output_header is for text; 'rows\.parquet'"):
+        deployments.create_deployment(ready, file=file)
+    file.write_text(text)
+    deployments.create_deployment(ready, file=file, sets=["properties.hpcbatch.output_header=a,b"])
+    with pytest.raises(SpecError, match=r"'x\.jsonl' is jsonl"):
+        deployments.update_deployment(ready, "blue", "heart-batch", sets=["settings.output_file_name=x.jsonl"])
+
+
+@pytest.mark.parametrize(("field", "other", "same"), [("name", "green", "blue"), ("endpoint_name", "x", "heart-batch")])
+def test_a_deployment_keeps_its_name_and_its_endpoint(
+    ready: Workspace, project: Path, field: str, other: str, same: str
+) -> None:
+    """To change them is refused, not ignored; to say them again is no harm."""
+    before = deployments.create_deployment(ready, file=project / "deployment.yml")
+    with pytest.raises(SpecError, match=f"{field} cannot be changed: the deployment is 'blue' of 'heart-batch'"):
+        deployments.update_deployment(ready, "blue", "heart-batch", sets=[f"{field}={other}"])
+    assert deployments.show_deployment(ready, "blue", "heart-batch")["revision"] == before["revision"]
+    changed = deployments.update_deployment(ready, "blue", "heart-batch", sets=[f"{field}={same}", "description=d"])
+    assert changed["description"] == "d"

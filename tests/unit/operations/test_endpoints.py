@@ -139,3 +139,10 @@ def test_deleting_an_endpoint_deletes_its_deployments(ready: Workspace, project:
         endpoints.set_default_deployment(ready, "heart-batch", None)
     endpoints.create_endpoint(ready, name="heart-batch")
     assert deployments.list_deployments(ready, "heart-batch") == []
+
+
+def test_a_default_without_its_key_is_told_how_it_is_said(ws: Workspace) -> None:
+    """The message names --defaults, which is what was typed."""
+    endpoints.create_endpoint(ws, name="heart-batch")
+    with pytest.raises(SpecError, match=r"--defaults 'blue' is not KEY=VALUE(.|\n)*--defaults deployment_name=blue"):
+        endpoints.update_endpoint(ws, "heart-batch", defaults="blue")

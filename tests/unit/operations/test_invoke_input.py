@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hpcbatch.dataio.addresses import parse_address
-from hpcbatch.errors import NotFound, SpecError
+from hpcbatch.errors import Conflict, FilesystemError, NotFound, SpecError
 from hpcbatch.operations import assets, deployments, endpoints
 from hpcbatch.operations.invoke import InputRef, InvokeRequest, invoke
 from hpcbatch.operations.jobs import wait_job
@@ -57,6 +59,24 @@ def test_a_data_asset_is_scored_by_its_reference(ws: Workspace, tmp_path: Path) 
         invoke(ws, InvokeRequest("names", input=InputRef("azureml:nothing:1")))
 
 
+def test_a_datastore_is_a_folder_or_a_link_of_the_workspace(ws: Workspace, tmp_path: Path) -> None:
+    """Its paths are read, and written to; `workspaceblobstore` needs no folder before. None leads out of its store."""
+    (ws.root / "datastores").mkdir()
+    (ws.root / "datastores" / "lake").symlink_to(tmp_path)
+    assets.create_data(ws, name="files", path="azureml://datastores/lake/paths/data", type="uri_folder")
+    for source, name in (("azureml://datastores/lake/paths/data/", "o1"), ("azureml:files:1", "o2")):
+        where = f"azureml://datastores/workspaceblobstore/paths/{name}"
+        job = invoke(ws, InvokeRequest("names", input=InputRef(source), output_path=where))
+        assert wait_job(ws, job["name"], on_progress=lambda _: None, poll_s=0.05)["status"] == "Completed"
+        folder = ws.root / "datastores" / "workspaceblobstore" / name
+        assert (folder / "predictions.csv").read_text() == "a.txt\nb.txt\n"
+        assert job["outputs"]["score"]["path"] == str(folder)
+    with pytest.raises(Conflict, match="nothing is overwritten"):
+        invoke(ws, InvokeRequest("names", input=InputRef(source), output_path=where))
+    with pytest.raises(SpecError, match="leads out of its datastore"):
+        invoke(ws, InvokeRequest("names", input=InputRef("azureml://datastores/lake/paths/../x")))
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
@@ -66,6 +86,7 @@ def test_a_data_asset_is_scored_by_its_reference(ws: Workspace, tmp_path: Path) 
         ),
         ("azureml://subscriptions/s/workspaces/w/datastores/d/paths/p", "known to the datastore 'd'"),
         ("https://user:tell-nobody@example.org/x.csv", "carries a password"),
+        ("https://tell-nobody@example.org/x.csv", "carries a user"),
         ("https://a.blob.core.windows.net/c/x.csv?sv=1&sig=tell-nobody", r"carries a secret \(`sig="),
         ("https://b.s3.amazonaws.com/x?X-Amz-Signature=tell-nobody", "X-Amz-Signature"),
         ("https://host/x?access_token=tell-nobody", "access_token"),
@@ -126,3 +147,40 @@ def test_results_in_a_folder_of_the_invoker_can_be_read_by_others(ws: Workspace,
     """As a download can; the job's own folder is private."""
     scored(ws, str(tmp_path / "data"), tmp_path / "team")
     assert (tmp_path / "team" / "predictions.csv").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_same_words_in_another_folder_are_another_invocation(
+    ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative output is where one stands: the job of that name would not write there. An asset is the same."""
+    assets.create_data(ws, name="files", path=str(tmp_path / "data"), type="uri_folder")
+    request = InvokeRequest("names", input=InputRef("azureml:files:1"), output_path="out", job_name="j1")
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.chdir(folders[0])
+    job = invoke(ws, request)
+    assert invoke(ws, request)["name"] == job["name"]
+    monkeypatch.chdir(folders[1])
+    with pytest.raises(Conflict, match="was invoked with something else"):
+        invoke(ws, request)
+    there = replace(request, output_path=str(folders[0] / "out"))
+    assert invoke(ws, there)["name"] == job["name"]
+    wait_job(ws, "j1", on_progress=lambda _: None, poll_s=0.05)
+
+
+def test_an_output_path_that_is_a_file_is_refused(ws: Workspace, tmp_path: Path) -> None:
+    """Before anything is made, as a sentence."""
+    file = tmp_path / "data" / "a.txt"
+    with pytest.raises(FilesystemError, match="Not a directory"):
+        invoke(ws, InvokeRequest("names", input=InputRef(str(tmp_path / "data")), output_path=str(file)))
+    assert not ws.jobs.exists()
+
+
+def test_a_server_that_does_not_answer_is_not_an_empty_folder(ws: Workspace) -> None:
+    """Listing over the web leaves out what went wrong; the message must not."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/data/"
+        with pytest.raises(FilesystemError, match="Cannot connect"):
+            invoke(ws, InvokeRequest("names", input=InputRef(address)))

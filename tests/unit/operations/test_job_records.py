@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from hpcbatch.errors import NotFound, SpecError
+from hpcbatch.operations.deployments import create_deployment
 from hpcbatch.operations.job_create import job_request
 from hpcbatch.operations.job_definitions import definition_of
 from hpcbatch.operations.pipelines import sealed_record
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.records.pipeline import PipelineRecord, StepInput, StepOutput
 from hpcbatch.spec.yamlfile import load
+from hpcbatch.steps import pipelinedir
+from tests.unit.operations.pipelines import DEPLOYMENT
 
 
 def _job(ws: Workspace, folder: Path, text: str, *sets: str) -> PipelineRecord:
@@ -207,6 +210,18 @@ def test_a_deployment_can_be_made_of_what_a_job_ran(stocked: Workspace, graph: P
     assert definition_of(again) == body
 
 
+@pytest.mark.parametrize("reference", ["azureml:tried", "tried", "/subscriptions/x/resourceGroups/y/jobs/tried"])
+def test_a_job_that_is_there_becomes_a_deployment(stocked: Workspace, graph: Path, reference: str) -> None:
+    (graph / "job.yml").write_text(f"name: tried\n{JOB}")
+    record, codes = sealed_record(stocked, job_request(stocked, load(graph / "job.yml")))
+    assert pipelinedir.create(stocked.jobs / record.user / record.name, record, codes)
+    (graph / "d.yml").write_text(DEPLOYMENT.replace("component: pipeline.yml", "job_definition: azureml:placeholder"))
+    shown = create_deployment(stocked, file=graph / "d.yml", sets=[f"job_definition={reference}"])
+    assert (shown["component"], shown["inputs"]["rate"]["default"]) == ("azureml:job-tried:1", "0.5")
+    with pytest.raises(NotFound, match="no pipeline job named 'other'"):
+        create_deployment(stocked, file=graph / "d.yml", sets=["job_definition=azureml:other"])
+
+
 PARALLEL = """\
 type: pipeline
 compute: azureml:batch-cluster
@@ -277,6 +292,16 @@ def test_what_a_parallel_step_cannot_do_is_refused(
     assert old in PARALLEL
     with pytest.raises(SpecError, match=message):
         _job(stocked, graph, PARALLEL.replace(old, new))
+
+
+def test_an_mltable_that_is_cut_is_the_files_that_it_names(stocked: Workspace, graph: Path) -> None:
+    (graph / "data" / "MLTable").write_text("paths:\n- pattern: ./*.csv\n")
+    text = PARALLEL.replace("files: {type: uri_folder, path: data}", "files: {type: mltable, path: data}")
+    (step,) = _job(stocked, graph, text).steps
+    assert step.inputs["files"] == StepInput("uri_folder", "path", str(graph / "data" / "*.csv"))
+    (graph / "data" / "MLTable").write_text("paths:\n- file: a.csv\n- file: b.csv\n")
+    with pytest.raises(SpecError, match="has 2 paths; a parallel step is given one"):
+        _job(stocked, graph, text)
 
 
 def test_an_unknown_compute_is_refused_and_serverless_is_whatever_there_is(stocked: Workspace, graph: Path) -> None:
