@@ -243,7 +243,8 @@ def _pytest(outcome: Outcome, *arguments: str | Path) -> bool:
     """Run pytest and add its counts to *outcome*. A selection in which no test is found holds."""
     report = outcome.scratch / "report.xml"
     report.unlink(missing_ok=True)
-    command: list[str | Path] = [outcome.python, "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
+    options = ["-q", "--durations=12", f"--junitxml={report}"]
+    command: list[str | Path] = [outcome.python, "-m", "pytest", *options, *arguments]
     if outcome.measured:
         command += ["--cov", "--cov-append", "--cov-report="]
     code = _code(command, {"COVERAGE_FILE": str(outcome.scratch / "coverage")})

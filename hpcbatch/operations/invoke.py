@@ -27,7 +27,7 @@ from hpcbatch.operations.inputs import InputRef, list_input, resolve_input, show
 from hpcbatch.operations.mlflow_models import builtin_code, check_items
 from hpcbatch.operations.outputs import OutputPlace, from_anywhere, make_output_folder, output_place
 from hpcbatch.operations.overrides import overridden
-from hpcbatch.operations.places import kept_path
+from hpcbatch.operations.places import kept_path, make_datastore
 from hpcbatch.operations.resolve import ResolvedCode, ResolvedDeployment, ResolvedSettings, resolve_deployment
 from hpcbatch.operations.status import Status, describe
 from hpcbatch.operations.workspace import Workspace
@@ -74,6 +74,7 @@ def invoke(ws: Workspace, request: InvokeRequest, say: Say = _quietly) -> dict[s
     if request.job_name and folder.name in scan.names(folder.parent):
         return describe(_submitted(_same(jobdir.open_job(folder), digest)))
     draft, place = draft_of(ws, request, folder, say)
+    make_datastore(ws, str(place.folder))
     make_output_folder(place)
     _make_jobs_folder(ws)
     if not jobdir.create(folder, draft):

@@ -18,6 +18,7 @@ from hpcbatch.fs import publish, scan
 from hpcbatch.fs.owned import require_own_folder
 from hpcbatch.operations.downloads import copy_out
 from hpcbatch.operations.pipeline_status import describe, describe_step, status_of
+from hpcbatch.operations.places import make_datastore
 from hpcbatch.operations.progress import Progress
 from hpcbatch.operations.status import TERMINAL, Queue
 from hpcbatch.operations.workspace import Workspace
@@ -60,6 +61,8 @@ def create_and_start(ws: Workspace, record: PipelineRecord, codes: Mapping[str, 
     publish.make_directory(ws.jobs, 0o1777)
     publish.make_directory(folder.parent, 0o700)
     require_own_folder(folder.parent)
+    for output in record.outputs.values():
+        make_datastore(ws, output.path)
     if not pipelinedir.create(folder, record, codes):
         _same(pipelinedir.open_pipeline(folder), record)
     return describe(_submitted(pipelinedir.open_pipeline(folder)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbatch.errors import SpecError
+from hpcbatch.fs import publish
 from hpcbatch.operations.versions import find_asset, local_path
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.spec.refs import is_ref, parse_ref
@@ -81,6 +82,17 @@ def kept_path(ws: Workspace, text: str) -> str:
     if match is None or not (match[1] == "workspaceblobstore" or (ws.root / "datastores" / match[1]).is_dir()):
         return text
     return str(datastore_path(ws, text))
+
+
+def make_datastore(ws: Workspace, path: str) -> None:
+    """Make the datastore of this workspace that *path* lies in, if it lies in one: everybody's, as /tmp is.
+
+    Raises FilesystemError.
+    """
+    stores = ws.root / "datastores"
+    if Path(path).is_relative_to(stores) and (below := Path(path).relative_to(stores).parts):
+        publish.make_directory(ws.root, 0o755)
+        publish.make_directory(stores / below[0], 0o1777)
 
 
 def _asset(ws: Workspace, text: str, kind: str, field: str) -> Place:

@@ -1,6 +1,7 @@
 """The rows about what runs, what is promised, what people complained of: where each has its test, or why not.
 
-`3.x` how scoring scripts are run, `4.x` what batch endpoints promise, `5.x` complaints and requests of their users.
+`3.x` how scoring scripts are run, `4.x` what batch endpoints promise, `5.x` complaints and requests of their users,
+`6` Azure's samples (docs/explanation/azure-ml-mapping.md says how to run them).
 """
 
 from __future__ import annotations
@@ -87,6 +88,16 @@ ROWS: dict[str, tuple[str, str]] = {
     "5.25 outputs anywhere": (PROMISES, "test_an_output_folder_of_ones_own"),
     "5.26 help of an editor": ("unit/cli/test_completion.py", "test_what_may_stand_next"),
     "5.27 the merge is preempted": ("slurm/test_preemption_matrix.py", "test_preempted_at_half"),
+    "6 heart-classifier-mlflow": ("examples/test_azureml_examples.py", "test_heart_classifier_mlflow"),
+    "6 custom-outputs-parquet": ("examples/test_azureml_examples.py", "test_custom_outputs_parquet"),
+    "6 mnist-classifier": ("examples/test_azureml_mnist.py", "test_mnist_classifier"),
+    "6 hello-batch": ("examples/test_azureml_pipelines.py", "test_hello_batch"),
+    "6 batch-scoring-with-preprocessing": (
+        "examples/test_azureml_pipelines.py",
+        "test_batch_scoring_with_preprocessing",
+    ),
+    "6 training-with-components": ("examples/test_azureml_pipelines.py", "test_training_with_components"),
+    "6 foundation-models": ("examples/test_azureml_examples.py", "test_deployment_files_of_the_foundation_models"),
 }
 WITHOUT: dict[str, str] = {
     "3.1 empty DataFrame input": "tables as input exist in parallel jobs only",
@@ -100,6 +111,8 @@ WITHOUT: dict[str, str] = {
     "5.15 a deployment from a job": "of pipeline deployments: their own tests",
     "5.8 a model as input": "of pipeline deployments: their own tests",
     "5.4 no header, another separator": "Azure's bytes are the default; a header is asked for: how-to/read-the-output",
+    "6 imagenet-classifier, huggingface-text-summarization": "their models and data are downloaded while they run",
+    "6 openai-embeddings": "it calls a service",
     "5.19 the default timeout is short": "the same default, for the same files",
 }
 

@@ -71,6 +71,7 @@ def test_a_datastore_is_a_folder_or_a_link_of_the_workspace(ws: Workspace, tmp_p
         folder = ws.root / "datastores" / "workspaceblobstore" / name
         assert (folder / "predictions.csv").read_text() == "a.txt\nb.txt\n"
         assert job["outputs"]["score"]["path"] == str(folder)
+        assert folder.parent.stat().st_mode & 0o7777 == 0o1777  # other users of the workspace have it too
     with pytest.raises(Conflict, match="nothing is overwritten"):
         invoke(ws, InvokeRequest("names", input=InputRef(source), output_path=where))
     with pytest.raises(SpecError, match="leads out of its datastore"):
