@@ -38,6 +38,11 @@ class Client:
         """What a function of steps.py returns, called on this client."""
         return json.loads(said(self.python("-m", "tests.nfs.steps", verb, *arguments)).splitlines()[-1])
 
+    def sealed(self, name: str, *settings: str, groups: int = 1) -> dict[str, str]:
+        """A job that nobody has started."""
+        self.do("deploy", name, str(COUNT), *settings)
+        return dict(self.do("seal", name, str(groups)))
+
     def worker(self, job: dict[str, str], group: int) -> subprocess.Popen[str]:
         return self.python("-I", "-m", "hpcbatch.worker", job["root"], job["sha256"], "0", str(group))
 
@@ -66,7 +71,7 @@ def newer() -> Both:
 
 def test_a_merge_at_once_after_the_last_worker_on_the_other_client_misses_nothing(clients: Both) -> None:
     one, other = clients
-    job = one.do("seal", str(COUNT), str(GROUPS))
+    job = one.sealed(f"last-{one.mount.name[:2]}", groups=GROUPS)
     # The other client has looked everywhere before anything was there: whatever it remembers is out of date.
     assert other.do("covered", job["name"]) == 0
     workers = [one.worker(job, group) for group in range(GROUPS)]
@@ -81,7 +86,7 @@ def test_a_merge_at_once_after_the_last_worker_on_the_other_client_misses_nothin
 
 def test_twins_on_two_clients_and_two_merges_give_one_output(newer: Both) -> None:
     one, other = newer
-    job = one.do("seal", str(COUNT), "1", "0.02")
+    job = one.sealed("twins", "0.02")
     other.do("covered", job["name"])
     twins = [client.worker(job, 0) for client in (one, other, one)]
     for twin in twins:
@@ -104,9 +109,9 @@ def test_writers_of_both_clients_lose_no_revision_and_tear_none(clients: Both) -
 
 def test_a_name_is_one_job_whoever_asks_first(newer: Both) -> None:
     one, other = newer
-    name = f"same-{one.mount.name[:2]}"
+    name = one.do("deploy", "same", "4")
     assert one.do("found", name) == other.do("found", name) == []
-    asked = [client.python("-m", "tests.nfs.steps", "seal", "4", "1", "0", name) for client in (one, other) * 2]
+    asked = [client.python("-m", "tests.nfs.steps", "seal", name, "1") for client in (one, other) * 2]
     found = [json.loads(said(process).splitlines()[-1]) for process in asked]
     assert len({each["sha256"] for each in found}) == 1
     assert other.do("found", name) == one.do("found", name) == [found[0]["root"]]
@@ -114,7 +119,7 @@ def test_a_name_is_one_job_whoever_asks_first(newer: Both) -> None:
 
 def test_a_full_filesystem_ends_a_worker_honestly_and_the_next_one_goes_on(newer: Both) -> None:
     one, other = newer
-    job = one.do("seal", str(COUNT), "1", "0", "", "200000")
+    job = one.sealed("full", "0", "200000")
     ballast = one.mount / "ballast"
     space = os.statvfs(one.mount)
     with open(ballast, "wb") as file:

@@ -24,22 +24,24 @@ def run(mini_batch):
 """
 
 
-def seal(count: str, groups: str, run_s: str = "0", name: str = "", fill: str = "0") -> dict[str, str]:
-    """A job that nobody has started."""
-    invoke.submit = lambda job, number: None
+def deploy(name: str, count: str, run_s: str = "0", fill: str = "0") -> str:
+    """A deployment and its data."""
     site = Site(SITE / "work", "local")
     site.folder.mkdir(exist_ok=True)
-    unique = name or f"{time.time_ns():x}"
-    data = SITE / f"data-{unique}"
-    data.mkdir(exist_ok=True)
+    data = SITE / f"data-{name}"
+    data.mkdir()
     for number in range(int(count)):
         (data / f"{number:05d}.txt").write_text(str(number))
-    site.set_up()
-    deployment = name or f"d{unique[-20:]}"
     settings = {"mini_batch_size": 1, "environment_variables": {"RUN_S": run_s, "FILL": fill}}
-    site.deploy(SCRIPT, name=deployment, extra={"settings": settings})
-    found = invoke.invoke(site.ws, site.request(deployment, data, job_name=name or f"j{unique}", groups=int(groups)))
-    job = jobs.find_job(site.ws, found["name"])
+    return site.set_up().deploy(SCRIPT, name=name, extra={"settings": settings})
+
+
+def seal(name: str, groups: str) -> dict[str, str]:
+    """A job of the deployment of that name, and under that name, that nobody has started."""
+    invoke.submit = lambda job, number: None
+    site = Site(SITE / "work", "local")
+    request = site.request(name, SITE / f"data-{name}", job_name=name, groups=int(groups))
+    job = jobs.find_job(site.ws, invoke.invoke(site.ws, request)["name"])
     return {"name": job.record.name, "root": str(job.root), "sha256": job.sha256}
 
 
@@ -101,7 +103,7 @@ def _ws() -> Workspace:
     return Site(SITE / "work", "local").ws
 
 
-VERBS = (seal, covered, watch, output, verdict, found, revise, revisions)
+VERBS = (deploy, seal, covered, watch, output, verdict, found, revise, revisions)
 
 if __name__ == "__main__":
     chosen: Any = {verb.__name__: verb for verb in VERBS}[sys.argv[1]]
