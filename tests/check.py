@@ -2,7 +2,7 @@
 """The one test command. `python3 tests/check.py` on a fresh machine installs what it needs and runs everything.
 
     python3 tests/check.py              everything but `bench`: lint, types, floors, every tier of tests, real Slurm too
-    python3 tests/check.py --fast       what takes less than a minute: no Slurm, nothing slow
+    python3 tests/check.py --fast       a minute and a half: no Slurm, nothing slow
     python3 tests/check.py slurm        only the named sections (they are printed as headings), in their usual order
 
 Needs Python >= 3.11 with venv, and for the real Slurm either its Debian packages or root, to install them. Where a part
@@ -78,7 +78,7 @@ def main() -> int:
     """Run the sections that were asked for; 0 if all of them held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(s.name for s in SECTIONS))
-    parser.add_argument("--fast", action="store_true", help="only what takes less than a minute")
+    parser.add_argument("--fast", action="store_true", help="no Slurm, nothing slow")
     parser.add_argument("--python", type=Path, help="use this environment's interpreter as it is; install nothing")
     args = parser.parse_args()
     if unknown := set(args.sections) - {s.name for s in SECTIONS}:
