@@ -115,12 +115,7 @@ def _walk(top: bytes) -> Iterator[bytes]:
         if not folder:
             yield prefix
             continue
-        try:
-            info = os.stat(folder)
-            here = (*above, (info.st_dev, info.st_ino))
-            folders, files = _entries(folder, here)
-        except OSError as error:
-            raise filesystem_error(error, os.fsdecode(folder)) from error
+        here, folders, files = _listed(folder, above)
         if not folders:
             yield from [prefix + name for name in files]
             continue
@@ -137,18 +132,23 @@ def _walk_matching(top: bytes, pattern: Pattern) -> Iterator[bytes]:
         if not folder:
             yield prefix
             continue
-        try:
-            info = os.stat(folder)
-            here = (*above, (info.st_dev, info.st_ino))
-            folders, files = _entries(folder, here)
-        except OSError as error:
-            raise filesystem_error(error, os.fsdecode(folder)) from error
+        here, folders, files = _listed(folder, above)
         for name in sorted([*files, *folders], reverse=True):
             after = pattern.step(states, name)
             if after and name in folders:
                 stack.append((prefix + name + b"/", folder + b"/" + name, here, after))
             elif after and pattern.accepts(after):
                 stack.append((prefix + name, b"", here, after))
+
+
+def _listed(folder: bytes, above: tuple[_Identity, ...]) -> tuple[tuple[_Identity, ...], set[bytes], list[bytes]]:
+    """*folder* as the innermost of *above*, and its entries. Raises FilesystemError."""
+    try:
+        info = os.stat(folder)
+        here = (*above, (info.st_dev, info.st_ino))
+        return here, *_entries(folder, here)
+    except OSError as error:
+        raise filesystem_error(error, os.fsdecode(folder)) from error
 
 
 def _entries(folder: bytes, above: tuple[_Identity, ...]) -> tuple[set[bytes], list[bytes]]:

@@ -128,6 +128,21 @@ def parse(model: type[D], source: Loaded | Mapping[str, Any], *, file: str | Non
     raise spec_error(problems, file=loaded.file if loaded else file)
 
 
+def not_allowed(loaded: Loaded, path: tuple[str | int, ...], found: Any, allowed: str) -> SpecError:
+    """The SpecError for the value *found* at *path*, named as the user wrote it, where only *allowed* may be."""
+    written = (*loaded.written_as.get((), ()), *path)
+    field = ".".join(map(str, written))
+    return SpecError(
+        f"{field}: {str(found)[:80]!r} is not allowed.",
+        hint=f"Allowed: {allowed}. Correct {loaded.file}, and run the same command again.",
+        file=loaded.file,
+        line=loaded.lines.get(written),
+        field=field,
+        found=found,
+        allowed=allowed,
+    )
+
+
 def spec_error(problems: list[Problem], *, file: str | None) -> SpecError:
     """The SpecError that says all of *problems* at once; its fields are those of the first."""
     first = problems[0]

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import SpecError
+from hpcbatch.spec.base import not_allowed
 from hpcbatch.spec.yamlfile import Loaded, load
 
 FILE = "MLTable"
 _KINDS = ("file", "folder", "pattern")
+_PATHS = "paths: a list of `file: PATH`, `folder: PATH` or `pattern: GLOB`"
 
 
 def mltable_paths(folder: Path) -> list[dict[str, str]]:
@@ -30,30 +32,16 @@ def mltable_paths(folder: Path) -> list[dict[str, str]]:
     loaded = load(folder / FILE)
     entries = loaded.data.get("paths")
     if not isinstance(entries, list) or not entries:
-        raise _wrong(loaded, ("paths",), entries)
+        raise not_allowed(loaded, ("paths",), entries, _PATHS)
     return [_entry(loaded, index, entry) for index, entry in enumerate(entries)]
 
 
 def _entry(loaded: Loaded, index: int, entry: Any) -> dict[str, str]:
     if not isinstance(entry, Mapping) or len(entry) != 1:
-        raise _wrong(loaded, ("paths", index), entry)
+        raise not_allowed(loaded, ("paths", index), entry, _PATHS)
     ((kind, path),) = entry.items()
     if kind not in _KINDS or not isinstance(path, str) or not path:
-        raise _wrong(loaded, ("paths", index), entry)
+        raise not_allowed(loaded, ("paths", index), entry, _PATHS)
     if "://" in path and not path.startswith("file://"):
         return {kind: path}
     return {kind: os.path.normpath(loaded.folder / path.removeprefix("file://"))}
-
-
-def _wrong(loaded: Loaded, path: tuple[str | int, ...], found: Any) -> SpecError:
-    field = ".".join(map(str, path))
-    allowed = "paths: a list of `file: PATH`, `folder: PATH` or `pattern: GLOB`"
-    return SpecError(
-        f"{field}: {str(found)[:80]!r} is not allowed.",
-        hint=f"Allowed: {allowed}. Correct {loaded.file}, and run the same command again.",
-        file=loaded.file,
-        line=loaded.lines.get(path),
-        field=field,
-        found=found,
-        allowed=allowed,
-    )

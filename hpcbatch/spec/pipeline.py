@@ -17,6 +17,7 @@ from hpcbatch.spec.base import (
     Text,
     TextMapping,
     lowered,
+    not_allowed,
     parse,
     spec_error,
     wrong,
@@ -33,6 +34,7 @@ from hpcbatch.spec.ports import InputMode, OutputMode, PortType
 from hpcbatch.spec.preview import modern
 from hpcbatch.spec.yamlfile import Loaded
 
+_VALUES = "a value, a ${{ }} binding, or a mapping with type and path"
 _STEP_RULE = "letters, digits and '_', beginning with a letter or '_'"
 ComponentRef = Annotated[str | dict[str, Any], Field(union_mode="left_to_right")]
 
@@ -279,7 +281,7 @@ def input_value(loaded: Loaded, name: str, given: Any) -> InputValue:
     if isinstance(given, Mapping):
         return parse(InputValue, part(loaded, "inputs", name))
     if isinstance(given, list):
-        raise _no_value(loaded, ("inputs", name), given)
+        raise not_allowed(loaded, ("inputs", name), given, _VALUES)
     return InputValue.model_construct(value=given)
 
 
@@ -291,19 +293,4 @@ def output_value(loaded: Loaded, name: str, given: Any) -> OutputValue:
         return parse(OutputValue, part(loaded, "outputs", name))
     if isinstance(given, str):
         return OutputValue(path=given)
-    raise _no_value(loaded, ("outputs", name), given)
-
-
-def _no_value(loaded: Loaded, path: tuple[str, str], given: Any) -> SpecError:
-    written = (*loaded.written_as.get((), ()), *path)
-    field = ".".join(map(str, written))
-    allowed = "a value, a ${{ }} binding, or a mapping with type and path"
-    return SpecError(
-        f"{field}: {str(given)[:80]!r} is not allowed.",
-        hint=f"Allowed: {allowed}. Correct {loaded.file}, and run the same command again.",
-        file=loaded.file,
-        line=loaded.lines.get(written),
-        field=field,
-        found=given,
-        allowed=allowed,
-    )
+    raise not_allowed(loaded, ("outputs", name), given, _VALUES)
