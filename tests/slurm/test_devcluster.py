@@ -40,7 +40,10 @@ def mentions(text: str) -> list[str]:
 
 
 def stamps(path: Path, word: str) -> list[float]:
-    """The times that a job wrote behind a word; a line without its end is still being written."""
+    """The times that a job wrote behind a word; a line without its end is still being written.
+
+    The shell's own clock, never `$(date)`: a kill that hits `date` before the shell leaves a word without a time.
+    """
     lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
     return [float(line.split()[1]) for line in lines if line.startswith(word + " ")]
 
@@ -61,7 +64,7 @@ def test_an_array_runs_on_all_four_nodes_and_sacct_tells(
 
 
 LOW = """
-say() { echo "$1 $(date +%s.%N)" >>LOG; }
+say() { echo "$1 $EPOCHREALTIME" >>LOG; }
 say start
 trap 'say term; [ GRACE = 0 ] || scontrol requeue incomplete "$SLURM_JOB_ID"' TERM
 while :; do sleep 0.1; say alive; done
