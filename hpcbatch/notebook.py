@@ -42,7 +42,8 @@ class _Bar:
         self._markup = ""
 
     def __call__(self, progress: Progress) -> None:
-        bar = html.bar(progress.items_done, progress.items, status=progress.status, told=told(progress))
+        words = told(progress)
+        bar = html.bar(progress.items_done, progress.items, status=progress.status, told=words, noun=progress.noun)
         self._markup = html.progress(self._name, progress.status, bar)
         drawn_at, status = self._drawn
         if progress.status != status or time.monotonic() - drawn_at >= _REDRAW_S:

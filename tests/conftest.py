@@ -1,11 +1,10 @@
-"""A real Slurm for the tests: one private cluster for the whole run, and more for those who ask.
+"""A real Slurm for the tests: one private cluster for each process of them, and more for those who ask.
 
 Where it cannot start, the tests fail on CI and for root, because there it can; an ordinary user's are skipped.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -18,12 +17,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import environments  # noqa: F401  # a fixture for all
 from tests.servers import s3, s3_server, web  # noqa: F401  # fixtures for all
 
 pytest.register_assert_rewrite(
     *(f"tests.slurm.{name}" for name in ("budgets", "healing", "losses", "submissions", "watched")), "tests.site"
 )
+TESTS = Path(__file__).parent
 SCRIPT = Path(__file__).parents[1] / "slurm" / "devcluster" / "devcluster"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup`, what shares jobs on Slurm stays in one process: the contracts, and each other file."""
+    for item in items:
+        if item.get_closest_marker("slurm"):
+            name = item.path.relative_to(TESTS).with_suffix("").as_posix()
+            item.add_marker(pytest.mark.xdist_group("contract" if name.startswith("contract/") else name))
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class DevCluster:
         """The job id of a script given in one line."""
         return self.run("sbatch", "--parsable", *options, f"--wrap={wrap}").strip()
 
-    def wait(self, job_id: str, timeout_s: float = 60) -> None:
+    def wait(self, job_id: str, timeout_s: float = 180) -> None:
         """Until no task of the job is pending or running."""
         eventually(lambda: not self.run("squeue", "-h", "-j", job_id, "-o", "%T"), timeout_s)
 
@@ -71,7 +80,7 @@ def control(verb: str, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 60) -> None:
+def eventually(condition: Callable[[], object], timeout_s: float = 180) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
@@ -103,29 +112,16 @@ def control_fixture() -> Callable[..., str]:
 
 @pytest.fixture(name="eventually", scope="session")
 def eventually_fixture() -> Callable[..., None]:
-    """`eventually(condition, timeout_s=60)`: poll until the condition holds."""
+    """`eventually(condition, timeout_s=180)`: poll until the condition holds."""
     return eventually
 
 
 @pytest.fixture(scope="session")
-def devcluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    """The one cluster of this run, shared by the processes of pytest-xdist: the last of them ends it."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    shared = tmp_path_factory.getbasetemp().parent if worker else tmp_path_factory.getbasetemp()
-    place = shared / "devcluster-folder"
-    with open(shared / "devcluster-lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = Path(place.read_text()) if place.exists() else new_folder()
-        place.write_text(str(folder))
-        mark = shared / f"devcluster-used-by-{worker or 'main'}"
-        cluster = bring_up(folder)
-        mark.touch()
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        yield cluster
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        mark.unlink()
-        if not list(shared.glob("devcluster-used-by-*")):
-            cluster.down()
+def devcluster() -> Iterator[DevCluster]:
+    """The cluster of this process: its tests, which come one after the other, share it."""
+    cluster = bring_up(new_folder())
+    yield cluster
+    cluster.down()
 
 
 @pytest.fixture

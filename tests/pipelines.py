@@ -120,10 +120,10 @@ class Pipelines:
         self.codes[sha256(data)] = data
         return data
 
-    def run(self, *steps: PipelineStep, timeout_s: float = 60, **more: Any) -> PipelineDir:
+    def run(self, *steps: PipelineStep, timeout_s: float = 300, **more: Any) -> PipelineDir:
         return self.wait(self.start(*steps, **more), timeout_s)
 
-    def wait(self, job: PipelineDir, timeout_s: float = 60) -> PipelineDir:
+    def wait(self, job: PipelineDir, timeout_s: float = 300) -> PipelineDir:
         deadline = time.monotonic() + timeout_s
         while job.verdict() is None:
             assert time.monotonic() < deadline, f"{status_of(job)} after {timeout_s} s\n{logs(job)}"

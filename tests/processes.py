@@ -55,3 +55,11 @@ def _parent(pid: int) -> int:
     with suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return 0
+
+
+def only_below(pid: int, command: str) -> str:
+    """A line for sh(1) that does *command* if it runs below process *pid*, at any depth: PATH travels with a job, and
+    what the job itself calls is not what the test asks about.
+    """
+    up = "p=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$p/status)"
+    return f'p=$$; while [ "$p" -gt 1 ] && [ "$p" != {pid} ]; do {up}; done; [ "$p" != {pid} ] || {command}\n'

@@ -131,11 +131,11 @@ class Site:
         """The name of the job that was started."""
         return str(invoke(self.ws, self.request(deployment, data, **more))["name"])
 
-    def run(self, deployment: str, data: Path, *, timeout_s: float = 120, **more: Any) -> Ended:
+    def run(self, deployment: str, data: Path, *, timeout_s: float = 300, **more: Any) -> Ended:
         """Start a job and wait for its end."""
         return self.wait(self.start(deployment, data, **more), timeout_s)
 
-    def wait(self, name: str, timeout_s: float = 120) -> Ended:
+    def wait(self, name: str, timeout_s: float = 300) -> Ended:
         """The job in its terminal state; an assertion with its log if it has none in time."""
         deadline = time.monotonic() + timeout_s
 
@@ -165,7 +165,7 @@ def echoed(count: int) -> bytes:
     return b"".join(b"%05d.txt\n" % number for number in range(count))
 
 
-def eventually(condition: Any, timeout_s: float = 60, pause_s: float = 0.02) -> Any:
+def eventually(condition: Any, timeout_s: float = 180, pause_s: float = 0.02) -> Any:
     """What *condition* returns as soon as it is true."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hpcbatch.spec.edits import Edit
 
 OUTPUT_FORMATS = ("json", "jsonc", "yaml", "yamlc", "table", "tsv", "none")
-SET_USAGE = "usage: --set KEY=VALUE [KEY=VALUE ...]"
 
 
 @dataclass(frozen=True)

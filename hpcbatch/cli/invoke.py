@@ -25,17 +25,19 @@ def invoke(call: Call) -> Answer:
     args, given = call.args, given_of(call.args)
     workspace = call.workspace
     pipeline = _pipeline(workspace, given)
-    if args.dry_run or args.parsable:
-        _refuse_pipelines(pipeline is not None, "--dry-run" if args.dry_run else "--parsable")
     if args.dry_run:
-        return _rehearse(workspace, given)
-    if args.parsable:
+        return rehearsed(_rehearse_pipeline(workspace, given, *pipeline) if pipeline else _rehearse(workspace, given))
+    if args.parsable and not pipeline:
         _refuse_without_slurm(workspace, given)
-    job = start_pipeline(workspace, given, *pipeline) if pipeline else start_model(workspace, given)
+    if pipeline:
+        job = start_pipeline(workspace, given, *pipeline, needs_slurm=args.parsable)
+    else:
+        job = start_model(workspace, given)
     for each in job.get("warnings") or ():
         render.warning(each)
     if args.parsable:
-        return Answer(_merge_id(workspace, job["name"]), form="tsv")
+        id_of = _pipeline_end if pipeline else _merge_id
+        return Answer(id_of(workspace, job["name"]), form="tsv")
     return wait(workspace, job["name"]) if args.wait else Answer(job)
 
 
@@ -67,21 +69,26 @@ def given_of(args: argparse.Namespace) -> Given:
     )
 
 
-def _rehearse(workspace: Workspace, given: Given) -> Answer:
+def _rehearse(workspace: Workspace, given: Given) -> dict[str, Any]:
     from hpcbatch.operations.dry_run import dry_run
 
-    found = dry_run(workspace, request_of(given))
+    return dry_run(workspace, request_of(given))
+
+
+def _rehearse_pipeline(workspace: Workspace, given: Given, endpoint: str, deployment: str | None) -> dict[str, Any]:
+    from hpcbatch.cli.pipeline_request import pipeline_invocation
+    from hpcbatch.operations.pipeline_dry_run import dry_run_pipeline
+    from hpcbatch.operations.pipeline_invoke import pipeline_request
+
+    return dry_run_pipeline(workspace, pipeline_request(workspace, pipeline_invocation(given, endpoint, deployment)))
+
+
+def rehearsed(found: dict[str, Any]) -> Answer:
+    """The answer to a dry run: an error code, and a warning for each script, where Slurm would refuse one."""
     refused = [one for one in found.get("test_only", ()) if not one["accepted"]]
     for one in refused:
         render.warning(f"Slurm would refuse {one['name']}: {one['said']}")
     return Answer(found, REFUSED if refused else 0)
-
-
-def _refuse_pipelines(is_pipeline: bool, flag: str) -> None:
-    if is_pipeline:
-        raise SpecError(
-            f"{flag} is for model deployments.", hint=f"Leave {flag} out.", field=flag, allowed="a model deployment"
-        )
 
 
 def _refuse_without_slurm(workspace: Workspace, given: Given) -> None:
@@ -102,6 +109,12 @@ def _merge_id(workspace: Workspace, name: str) -> str:
     return merge_id(find_job(workspace, name))
 
 
+def _pipeline_end(workspace: Workspace, name: str) -> str:
+    from hpcbatch.operations.pipeline_jobs import end_id
+
+    return end_id(name, workspace)
+
+
 def _pipeline(workspace: Workspace, given: Given) -> tuple[str, str | None] | None:
     """The endpoint and the deployment that are invoked, if that deployment is of type pipeline."""
     from hpcbatch.operations.pipeline_invoke import deployment_type
@@ -110,12 +123,15 @@ def _pipeline(workspace: Workspace, given: Given) -> tuple[str, str | None] | No
     return target if deployment_type(workspace, *target) == "pipeline" else None
 
 
-def start_pipeline(workspace: Workspace, given: Given, endpoint: str, deployment: str | None) -> dict[str, Any]:
+def start_pipeline(
+    workspace: Workspace, given: Given, endpoint: str, deployment: str | None, *, needs_slurm: bool = False
+) -> dict[str, Any]:
     """Start the job of a pipeline deployment."""
     from hpcbatch.cli.pipeline_request import pipeline_invocation
     from hpcbatch.operations.pipeline_invoke import invoke_pipeline
 
-    return invoke_pipeline(workspace, pipeline_invocation(given, endpoint, deployment), say=render.note)
+    asked = pipeline_invocation(given, endpoint, deployment, needs_slurm=needs_slurm)
+    return invoke_pipeline(workspace, asked, say=render.note)
 
 
 def start_model(workspace: Workspace, given: Given) -> dict[str, Any]:
@@ -174,17 +190,44 @@ def invoked_card(job: dict[str, Any]) -> Card:
 
 def _rehearsal_card(found: dict[str, Any]) -> Card:
     """The numbers, what Slurm says, and how to see the scripts."""
-    plain = {key: value for key, value in found.items() if not isinstance(value, list | dict) and key != "dry_run"}
+    plain = {
+        key: value for key, value in found.items() if not isinstance(value, list | dict | None) and key != "dry_run"
+    }
     if "windows" in found:
         plain["array tasks"] = " + ".join(str(one["array_tasks"]) for one in found["windows"])
         plain["slurm calls"] = ", ".join(f"{count} x {name}" for name, count in found["slurm_calls"].items())
-    plain |= {f"first item{'s' * (len(found['first_items']) > 1)}": ", ".join(found["first_items"])}
+    if "submissions" in found:
+        plain["slurm jobs"] = plain.pop("slurm_jobs")
+        plain["slurm calls"] = ", ".join(f"{count} x {name}" for name, count in found["slurm_calls"].items() if count)
+    if "first_items" in found:
+        plain |= {f"first item{'s' * (len(found['first_items']) > 1)}": ", ".join(found["first_items"])}
     said = tuple((one["name"], one["said"]) for one in found.get("test_only", ()))
     scripts = (("Scripts", "the same command with: --query 'scripts[].text' -o tsv"),) if said else ()
-    news = ("Nothing was made and nothing was submitted.",)
+    news = ("Nothing was made and nothing was submitted.", *_graph(found))
     return Card("dry run", news=news, fields=(*plain.items(), *said), commands=scripts)
 
 
+def _graph(found: dict[str, Any]) -> list[str]:
+    """The steps of a pipeline, each below what it reads from, and the submission that it is in."""
+    if "jobs" not in found:
+        return []
+    from hpcbatch.pipeline.drawing import Node, as_text
+
+    arrays = {step: one for one in found.get("submissions", ()) for step in one["steps"] if len(one["steps"]) > 1}
+    notes = {step: f"array {one['name'].rpartition('.')[2]}" for step, one in arrays.items()}
+    steps = found["jobs"].items()
+    return as_text([Node(name, s["compute"], notes.get(name, ""), tuple(s["depends_on"])) for name, s in steps])
+
+
+CHAINING = (
+    option("--dependency", metavar="LIST", help="What Slurm waits for before the first array task: afterok:123."),
+    option("--dry-run", action="store_true", help="Say what would be made and submitted, and do nothing of it."),
+    option(
+        "--parsable",
+        action="store_true",
+        help="Print the id of the Slurm job that ends the job, for --dependency=afterok: of others.",
+    ),
+)
 VERB = Verb(
     "invoke",
     "Start a job that scores the input. Returns at once.",
@@ -208,13 +251,7 @@ VERB = Verb(
         option("--file", "-f", metavar="PATH", help="YAML with inputs, outputs, deployment."),
         SET,
         *SETTING_OPTIONS,
-        option("--dependency", metavar="LIST", help="What Slurm waits for before the first array task: afterok:123."),
-        option("--dry-run", action="store_true", help="Say what would be made and submitted, and do nothing of it."),
-        option(
-            "--parsable",
-            action="store_true",
-            help="Print the id of the Slurm job that ends the job, for --dependency=afterok: of others.",
-        ),
+        *CHAINING,
         option("--wait", action="store_true", help="Show progress, return when the job has ended: 0 if it completed."),
     ),
     view=invoked_card,

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from hpcbatch.cli import render
 from hpcbatch.cli.grammar import SET, WEB, Answer, Call, Verb, file_option, name_option, option
-from hpcbatch.cli.invoke import invoked_card, wait
+from hpcbatch.cli.invoke import CHAINING, invoked_card, rehearsed, wait
 
 
 def create(call: Call) -> Answer:
     """Start the job and return at once; with `--stream` print its log, with `--wait` its progress, until it ended."""
-    from hpcbatch.operations.job_create import create_job
+    from hpcbatch.operations.job_create import create_job, dry_run_job
 
     args = call.args
-    names = {"name": args.name, "experiment": args.experiment_name}
-    job = create_job(call.workspace, file=args.file, sets=args.sets, say=render.note, **names)
+    asked = {"file": args.file, "sets": args.sets, "name": args.name, "experiment": args.experiment_name,
+             "dependency": args.dependency}  # fmt: skip
+    if args.dry_run:
+        return rehearsed(dry_run_job(call.workspace, **asked))
+    job = create_job(call.workspace, say=render.note, needs_slurm=args.parsable, **asked)
     for each in job.get("warnings") or ():
         render.warning(each)
+    if args.parsable:
+        from hpcbatch.operations.pipeline_jobs import end_id
+
+        return Answer(end_id(job["name"], call.workspace), form="tsv")
     if args.stream:
         from hpcbatch.cli.job import follow
 
@@ -39,6 +46,7 @@ VERB = Verb(
         option("--stream", "-s", action="store_true", help="Follow the job until it has ended."),
         option("--wait", action="store_true", help="Show progress, return when the job has ended: 0 if it completed."),
         option("--experiment-name", metavar="NAME", help="The experiment that the job is filed under."),
+        *CHAINING,
         option("--save-as", "-a", metavar="PATH", help="Accepted as in az: `job show -o yaml` prints the job."),
         option("--skip-validation", action="store_true", help="Accepted as in az: what is wrong is said anyway."),
         WEB,

@@ -23,6 +23,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "compute": ("compute", "Where jobs run: a Slurm partition or this machine."),
     "configure": ("configure", "Defaults, such as the workspace."),
     "completion": ("completion", "Completion of commands for bash and zsh."),
+    "schema": ("schema", "JSON schemas of the YAML files, for editors."),
 }
 ALIASES = {"endpoint": "batch-endpoint", "deployment": "batch-deployment"}
 

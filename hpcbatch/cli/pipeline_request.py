@@ -14,17 +14,32 @@ if TYPE_CHECKING:
     from hpcbatch.operations.pipeline_invoke import PipelineInvocation
 
 _KNOWN = frozenset(
-    ("inputs", "outputs", "deployment", "endpoint", "job_name", "experiment_name", "properties", "settings", "$schema")
+    (
+        "inputs",
+        "outputs",
+        "deployment",
+        "endpoint",
+        "job_name",
+        "experiment_name",
+        "properties",
+        "settings",
+        "storage_options",
+        "dependency",
+        "$schema",
+    )
 )
 _OF_MODELS = {
     "mini_batch_size": "--mini-batch-size",
     "instance_count": "--instance-count",
-    "dependency": "--dependency",
 }
 
 
-def pipeline_invocation(given: Given, endpoint: str, deployment: str | None) -> PipelineInvocation:
-    """The invocation that *given* asks for. Raises SpecError for what a pipeline does not take."""
+def pipeline_invocation(
+    given: Given, endpoint: str, deployment: str | None, *, needs_slurm: bool = False
+) -> PipelineInvocation:
+    """The invocation that *given* asks for; *needs_slurm* if other Slurm jobs are to wait for it. Raises SpecError for
+    what a pipeline does not take.
+    """
     from hpcbatch.operations.pipeline_invoke import PipelineInvocation
     from hpcbatch.spec.base import COMMAND_LINE
     from hpcbatch.spec.yamlfile import Loaded, load, split_set
@@ -51,6 +66,8 @@ def pipeline_invocation(given: Given, endpoint: str, deployment: str | None) -> 
         job_name=given.job_name or document.get("job_name"),
         experiment_name=given.experiment_name or experiment_of(document),
         overrides=_overrides(document, {one.partition("=")[0].strip() for one in given.sets}),
+        dependency=given.dependency or document.get("dependency"),
+        needs_slurm=needs_slurm,
     )
 
 

@@ -45,7 +45,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return _framed(f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 
-def bar(done: int, total: int, *, status: str, told: str = "") -> str:
+def bar(done: int, total: int, *, status: str, told: str = "", noun: str = "items") -> str:
     """How many of *total* are done."""
     percent = 100 * min(done, total) / total if total else 0
     colour = _COLOURS.get(status, _BLUE)
@@ -53,7 +53,7 @@ def bar(done: int, total: int, *, status: str, told: str = "") -> str:
     style = "display:inline-block;width:240px;height:9px;border-radius:4px;background:rgba(127,127,127,.25)"
     numbers = f'aria-valuenow="{done}" aria-valuemax="{total}"'
     track = f'<div role="progressbar" {numbers} style="{style};margin-right:10px">{inner}</div>'
-    words = f"{done} of {total} items" + (f", {told}" if told else "")
+    words = f"{done} of {total} {noun}" + (f", {told}" if told else "")
     return f"<div>{track}<span>{text(words)}</span></div>"
 
 

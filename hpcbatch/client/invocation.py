@@ -55,7 +55,8 @@ def document_of(
 def literal_or_path(given: Given | Literal) -> Any:
     """The value as a document has it: a literal, which a plain text may be, or a mapping with path and type."""
     if isinstance(given, Input):
-        return {"path": os.fspath(given.path), "type": str(plain(given.type))}
+        found = {"path": os.fspath(given.path), "type": str(plain(given.type))}
+        return {**found, "storage_options": dict(given.storage_options)} if given.storage_options else found
     if isinstance(given, Data):
         return {"path": os.fspath(given.path or ""), "type": str(given.type or "uri_folder")}
     return {"path": os.fspath(given)} if isinstance(given, os.PathLike) else given

@@ -61,13 +61,13 @@ class Job:
 
     @property
     def endpoint(self) -> str:
-        """The endpoint that was invoked."""
-        return str(self._shown["endpoint"])
+        """The endpoint that was invoked; empty for a job that none started, and for a step."""
+        return str(self._shown.get("endpoint") or "")
 
     @property
     def deployment(self) -> str:
-        """The deployment that answers."""
-        return str(self._shown["deployment"])
+        """The deployment that answers; empty where there is none."""
+        return str(self._shown.get("deployment") or "")
 
     @property
     def shown(self) -> Mapping[str, Any]:
@@ -163,6 +163,11 @@ class Job:
         if self.status != "Completed":
             raise self._error()
         output = (self._shown.get("progress") or {}).get("output")
+        if not output and "mini_batches" not in self._shown:
+            raise NotFound(
+                f"Job {self.name!r} is a pipeline, which merges no file. It has: {', '.join(self.outputs) or 'none'}.",
+                hint="Each output is a place of its own: job.outputs, and job.download() copies them.",
+            )
         if not output:
             folder = os.fspath(self.outputs["score"])
             raise NotFound(
@@ -178,13 +183,15 @@ class Job:
         fields *sep* separates: a space, as Azure ML and we write append_row; under a header if the job was to write
         one. *options* go to pandas' reader.
         """
+        file = self.output_file
         if self._has_header():
             options = {"header": 0, **options}
-        return tables.read_pandas(self.output_file, names, sep=sep, **options)
+        return tables.read_pandas(file, names, sep=sep, **options)
 
     def to_arrow(self, names: Sequence[str] | None = None, *, sep: str = " ", header: bool = False) -> tables.Table:
         """The merged output as an Arrow table with the columns *names* (f0, f1, ... without); see `to_pandas`."""
-        return tables.read_arrow(self.output_file, names, sep=sep, header=header or self._has_header())
+        file = self.output_file
+        return tables.read_arrow(file, names, sep=sep, header=header or self._has_header())
 
     def _has_header(self) -> bool:
         return bool(jobs.find_job(self._ws, self.name).record.scoring.output_header)
@@ -239,7 +246,7 @@ class Job:
         output = ((shown.get("progress") or {}).get("output") or {}).get("path")
         created = shown["creation_context"]
         pairs = [
-            ("deployment", f"{self.endpoint} / {self.deployment}"),
+            ("deployment", " / ".join(filter(None, (self.endpoint, self.deployment)))),
             ("compute", shown.get("compute")),
             ("created", f"{created['created_at']} by {created['created_by']}"),
             *((f"input {name}".removesuffix(" input"), _place(one)) for name, one in shown["inputs"].items()),

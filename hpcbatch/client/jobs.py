@@ -39,9 +39,12 @@ class Jobs(Collection):
         max_results: int = 50,
         parent_job_name: str | None = None,
     ) -> Listing[Job]:
-        """The newest jobs first. The steps of *parent_job_name* are that job: a model deployment has one step."""
+        """The newest jobs first; or the steps of the pipeline job *parent_job_name*. For Azure ML a model deployment is
+        a pipeline of one step: here that step is the job itself.
+        """
         if parent_job_name is not None:
-            return Listing([self.get(parent_job_name)])
+            steps = jobs.list_jobs(self._ws, parent_job_name=parent_job_name, max_results=max_results)
+            return Listing(self.get(name) for name in [step["name"] for step in steps] or [parent_job_name])
         found = jobs.list_jobs(self._ws, max_results=max_results, endpoint=endpoint_name, deployment=deployment_name)
         return Listing(Job(self._ws, one) for one in found)
 

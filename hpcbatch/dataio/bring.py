@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from hpcbatch.dataio.addresses import parse_address
 from hpcbatch.dataio.inputs import list_address
@@ -13,14 +15,15 @@ from hpcbatch.fs.own import fetched
 AT_ONCE = 8
 
 
-def bring(text: str, kind: str, folder: Path) -> Path:
+def bring(text: str, kind: str, folder: Path, options: Mapping[str, Any]) -> Path:
     """Fetch what lies at the address *text* into the private *folder*: the path of the file (`uri_file`), or *folder*
-    with everything that is below the address. Raises SpecError, FilesystemError.
+    with everything that is below the address. *options* are fsspec's, with credentials by reference. Raises SpecError,
+    FilesystemError.
     """
     from hpcbatch.dataio import remote
 
     address = parse_address(text, field="inputs", listed=kind != "uri_file")
-    items = list_address(address, "uri_file" if kind == "uri_file" else "uri_folder", {})
+    items = list_address(address, "uri_file" if kind == "uri_file" else "uri_folder", options)
     part = items.remote
     assert part is not None
     names = [os.fsdecode(name) for name in items.names]
@@ -35,20 +38,21 @@ def bring(text: str, kind: str, folder: Path) -> Path:
     return folder / names[0] if kind == "uri_file" else folder
 
 
-def send(source: Path, text: str) -> None:
+def send(source: Path, text: str, options: Mapping[str, Any]) -> None:
     """Put the file *source* at the address *text*, or the files of the folder *source* below it; what is there already
     with the same content is fine. Raises Conflict for something else, FilesystemError.
     """
     from hpcbatch.dataio import remote
+    from hpcbatch.dataio.put import put_once
 
     address = parse_address(text, field="outputs", listed=False)
     if source.is_file():
         folder, _, name = text.rpartition("/")
-        part = remote.output_place(parse_address(folder, field="outputs", listed=False), dict(address.options))
-        remote.put_once(source, part, name)
+        part = remote.output_place(parse_address(folder, field="outputs", listed=False), {**address.options, **options})
+        put_once(source, part, name)
         return
-    part = remote.output_place(address, dict(address.options))
+    part = remote.output_place(address, {**address.options, **options})
     for folder, _, names in os.walk(source):
         for name in sorted(names):
             path = Path(folder) / name
-            remote.put_once(path, part, path.relative_to(source).as_posix())
+            put_once(path, part, path.relative_to(source).as_posix())

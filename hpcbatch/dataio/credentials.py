@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,17 @@ def variables(options: Mapping[str, Any]) -> list[str]:
         elif isinstance(value, Mapping):
             found += variables(value)
     return sorted(set(found))
+
+
+def travelling_variables(
+    places: Sequence[Mapping[str, Any]], environ: Mapping[str, str] = os.environ
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the environment variables that a job takes along to reach *places* with these options, and which of them
+    hold secrets. Without a place: none.
+    """
+    secret = {name for options in places for name in variables(options)}
+    harmless = {name for name in HARMLESS if places and name in environ}
+    return tuple(sorted(secret | harmless)), tuple(sorted(secret))
 
 
 def refuse_implicit(protocol: str, options: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> None:

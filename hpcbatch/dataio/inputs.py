@@ -20,13 +20,14 @@ from hpcbatch.records.job import RemotePart
 @dataclass(frozen=True)
 class Items:
     """The items of one input: *names* (bytes, below *root*), sorted folder by folder. Items of another place have a
-    stamp each, by which a change is noticed.
+    stamp each, by which a change is noticed. *broken* are symbolic links that lead nowhere, and so are no items.
     """
 
     root: str
     names: list[bytes]
     stamps: list[bytes] | None = None
     remote: RemotePart | None = None
+    broken: tuple[bytes, ...] = ()
 
 
 def list_items(path: str, kind: str) -> Items:
@@ -62,14 +63,15 @@ def list_items(path: str, kind: str) -> Items:
             hint=f"Pass it as a file: --input {path} --input-type uri_file",
             field="input", found=path, allowed="a folder",
         )  # fmt: skip
-    names = list(_walk(os.fsencode(full)))
+    broken: list[bytes] = []
+    names = list(_walk(os.fsencode(full), broken))
     if not names:
         raise SpecError(
             f"Input folder {path!r} holds no file, so there is nothing to score.",
             hint=f"Look at it: ls -R {path}",
             field="input", found=path, allowed="a folder with at least one file",
         )  # fmt: skip
-    return Items(full.rstrip("/") + "/", names)
+    return Items(full.rstrip("/") + "/", names, broken=tuple(broken))
 
 
 def list_address(address: Address, kind: str, options: Mapping[str, Any]) -> Items:
@@ -82,14 +84,15 @@ def list_address(address: Address, kind: str, options: Mapping[str, Any]) -> Ite
 
 def _matched(path: str, full: bytes) -> Items:
     folder, rest = split_pattern(full)
-    names = list(_walk_matching(folder.rstrip(b"/") or b"/", parse_pattern(rest))) if os.path.isdir(folder) else []
+    top, pattern, broken = folder.rstrip(b"/") or b"/", parse_pattern(rest), list[bytes]()
+    names = list(_walk_matching(top, pattern, broken)) if os.path.isdir(folder) else []
     if not names:
         raise SpecError(
             f"Input {path!r} matches no file.",
             hint=f"Look at the folder: ls -R {os.fsdecode(folder)} (put the pattern into quotes)",
             field="input", found=path, allowed="a pattern that matches at least one file",
         )  # fmt: skip
-    return Items(os.fsdecode(folder), names)
+    return Items(os.fsdecode(folder), names, broken=tuple(broken))
 
 
 def _one_file(path: str, full: str, mode: int) -> Items:
@@ -107,15 +110,18 @@ _Identity = tuple[int, int]
 _NFS_LEFT_OVER = re.compile(rb"\.nfs[0-9A-Fa-f]{16,24}")
 
 
-def _walk(top: bytes) -> Iterator[bytes]:
-    """Paths of the files below *top*, relative to it; depth first, each folder sorted; no stat of a plain file."""
+def _walk(top: bytes, broken: list[bytes]) -> Iterator[bytes]:
+    """Paths of the files below *top*, relative to it; depth first, each folder sorted; no stat of a plain file. Links
+    that lead nowhere are added to *broken*.
+    """
     stack: list[tuple[bytes, bytes, tuple[_Identity, ...]]] = [(b"", top, ())]
     while stack:
         prefix, folder, above = stack.pop()
         if not folder:
             yield prefix
             continue
-        here, folders, files = _listed(folder, above)
+        here, folders, files, nowhere = _listed(folder, above)
+        broken += [prefix + name for name in nowhere]
         if not folders:
             yield from [prefix + name for name in files]
             continue
@@ -124,7 +130,7 @@ def _walk(top: bytes) -> Iterator[bytes]:
             stack.append((prefix + name + (b"/" if inner else b""), inner, here))
 
 
-def _walk_matching(top: bytes, pattern: Pattern) -> Iterator[bytes]:
+def _walk_matching(top: bytes, pattern: Pattern, broken: list[bytes]) -> Iterator[bytes]:
     """As `_walk`, for the files that *pattern* matches; folders in which none can be are not read."""
     stack: list[tuple[bytes, bytes, tuple[_Identity, ...], States]] = [(b"", top, (), pattern.start)]
     while stack:
@@ -132,7 +138,8 @@ def _walk_matching(top: bytes, pattern: Pattern) -> Iterator[bytes]:
         if not folder:
             yield prefix
             continue
-        here, folders, files = _listed(folder, above)
+        here, folders, files, nowhere = _listed(folder, above)
+        broken += [prefix + name for name in nowhere if pattern.accepts(pattern.step(states, name))]
         for name in sorted([*files, *folders], reverse=True):
             after = pattern.step(states, name)
             if after and name in folders:
@@ -141,7 +148,10 @@ def _walk_matching(top: bytes, pattern: Pattern) -> Iterator[bytes]:
                 stack.append((prefix + name, b"", here, after))
 
 
-def _listed(folder: bytes, above: tuple[_Identity, ...]) -> tuple[tuple[_Identity, ...], set[bytes], list[bytes]]:
+_Level = tuple[tuple[_Identity, ...], set[bytes], list[bytes], list[bytes]]
+
+
+def _listed(folder: bytes, above: tuple[_Identity, ...]) -> _Level:
     """*folder* as the innermost of *above*, and its entries. Raises FilesystemError."""
     try:
         info = os.stat(folder)
@@ -151,15 +161,19 @@ def _listed(folder: bytes, above: tuple[_Identity, ...]) -> tuple[tuple[_Identit
         raise filesystem_error(error, os.fsdecode(folder)) from error
 
 
-def _entries(folder: bytes, above: tuple[_Identity, ...]) -> tuple[set[bytes], list[bytes]]:
-    """Names of the folders and of the files in *folder*, files sorted; a link back to a folder *above* is left out."""
-    folders, files = set(), []
+def _entries(folder: bytes, above: tuple[_Identity, ...]) -> tuple[set[bytes], list[bytes], list[bytes]]:
+    """Names of the folders, of the files and of the links to nothing in *folder*, sorted but for the folders; a link
+    back to a folder *above* is left out.
+    """
+    folders, files, nowhere = set(), [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
                 if not entry.is_symlink() or (entry.stat().st_dev, entry.stat().st_ino) not in above:
                     folders.add(entry.name)
-            elif entry.is_file() and not (entry.name.startswith(b".nfs") and _NFS_LEFT_OVER.fullmatch(entry.name)):
-                files.append(entry.name)
-    files.sort()
-    return folders, files
+            elif entry.is_file():
+                if not (entry.name.startswith(b".nfs") and _NFS_LEFT_OVER.fullmatch(entry.name)):
+                    files.append(entry.name)
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                nowhere.append(entry.name)
+    return folders, sorted(files), sorted(nowhere)

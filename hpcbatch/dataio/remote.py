@@ -1,25 +1,24 @@
-"""Other places through fsspec: open them with credentials by reference, list what is there, put a file."""
+"""Other places through fsspec: open them with credentials by reference, list what is there."""
 
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from hpcbatch.dataio.addresses import Address
 from hpcbatch.dataio.credentials import resolved_options
 from hpcbatch.dataio.patterns import has_magic, parse_pattern, split_pattern
-from hpcbatch.errors import Conflict, FilesystemError, HpcBatchError, SpecError
+from hpcbatch.errors import FilesystemError, HpcBatchError, SpecError
 from hpcbatch.records.job import RemotePart
 
 _PACKAGES = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "gcs": ("gcsfs", "gs"),
              "abfs": ("adlfs", "azure"), "abfss": ("adlfs", "azure"), "az": ("adlfs", "azure"),
-             "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}  # fmt: skip
+             "http": ("aiohttp", "http"), "https": ("aiohttp", "http"),
+             "sftp": ("paramiko", "sftp"), "ssh": ("paramiko", "sftp")}  # fmt: skip
 _TAGS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "md5", "checksum", "Last-Modified")
-_WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
+WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 _MAX_SHOWN = 5
 
 
@@ -126,42 +125,8 @@ def one_line(error: BaseException) -> str:
     return " ".join((str(error) or type(error).__name__).split())[:300]
 
 
-def put_once(source: Path, part: RemotePart, name: str) -> None:
-    """Put the file *source* into the place as *name*, unless it is there.
-
-    On return the place holds all bytes under that name: they are put under a private name first, their count is
-    compared, and only then do they get the name. Raises Conflict if something else is there under it, FilesystemError
-    if the place refuses.
-    """
-    target = f"{part.root}{name}"
-    address = shown(part, name)
-    size = source.stat().st_size
-    with explained(address):
-        place = open_place(part.protocol, part.options)
-        if place.exists(target):
-            _same_or_conflict(place, source, target, address)
-            return
-        temp = f"{target}.part-{secrets.token_hex(8)}"
-        try:
-            if part.protocol not in _WITHOUT_FOLDERS:  # where it would make a bucket
-                place.makedirs(target.rpartition("/")[0], exist_ok=True)
-            place.put_file(str(source), temp)
-            found = place.info(temp)["size"]
-            if found != size:
-                raise OSError(f"{size} bytes were put and {found} arrived")
-            if place.exists(target):  # a twin, or somebody else, was faster
-                _same_or_conflict(place, source, target, address)
-            else:
-                place.mv(temp, target)
-        finally:
-            with contextlib.suppress(Exception):
-                place.rm_file(temp)
-        if place.info(target)["size"] != size:
-            raise OSError("what arrived has another size")
-
-
 def holds(part: RemotePart, name: str) -> bool:
-    """Whether something is in the place under *name*. Raises as `put_once`."""
+    """Whether something is in the place under *name*. Raises FilesystemError if the place refuses to say."""
     with explained(shown(part, name)):
         return bool(open_place(part.protocol, part.options).exists(f"{part.root}{name}"))
 
@@ -176,20 +141,6 @@ def output_place(address: Address, options: dict[str, Any]) -> RemotePart:
         )  # fmt: skip
     place = open_place(address.protocol, options)
     return RemotePart(address.protocol, _root(place, address.protocol, address.path), "", options)
-
-
-def _same_or_conflict(place: Any, source: Path, target: str, address: str) -> None:
-    if place.info(target)["size"] == source.stat().st_size:
-        with place.open(target, "rb") as theirs, open(source, "rb") as ours:
-            while block := ours.read(1 << 22):
-                if theirs.read(len(block)) != block:
-                    break
-            else:
-                return
-    raise Conflict(
-        f"{address!r} exists and holds something else; nothing was overwritten.",
-        hint="Move it away, then continue: hpcbatch job resume", path=address,
-    )  # fmt: skip
 
 
 def _is_pattern(address: Address) -> bool:

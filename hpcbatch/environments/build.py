@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import os
 import platform
-import pwd
 import secrets
 import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hpcbatch.environments.requirements import Requirements
 from hpcbatch.errors import SpecError
 from hpcbatch.fs import publish, scan
+from hpcbatch.fs.living import is_of_here, lives, process_note
+from hpcbatch.fs.owned import user_name
 from hpcbatch.ids import canonical, sha256
 
 CURRENT = "current.json"
@@ -78,10 +78,10 @@ def digest_of(requirements: Requirements, base: Base) -> str:
 
 def find_built(root: Path, digest: str) -> str | None:
     """The interpreter of the environment *digest*: this user's, or that of the workspace's owner; None if not built."""
-    owners = dict.fromkeys([_user(os.getuid()), _user(root.stat().st_uid) if root.is_dir() else ""])
-    for owner in filter(None, owners):
-        folder = root / "environments" / owner / digest
-        if CURRENT in scan.names(folder) and folder.stat().st_uid == pwd.getpwnam(owner).pw_uid:
+    owners = dict.fromkeys([os.getuid(), *([root.stat().st_uid] if root.is_dir() else [])])
+    for owner in owners:
+        folder = root / "environments" / user_name(owner) / digest
+        if CURRENT in scan.names(folder) and folder.stat().st_uid == owner:
             python = str(json.loads(scan.read_document(folder / CURRENT))["python"])
             if os.access(python, os.X_OK):
                 return python
@@ -100,7 +100,7 @@ def build(root: Path, requirements: Requirements, base: Base, say: Say) -> str:
         return found
     publish.make_directory(root, 0o755)
     publish.make_directory(root / "environments", 0o1777)
-    folder = root / "environments" / _user(os.getuid()) / digest
+    folder = root / "environments" / user_name() / digest
     publish.make_directory(folder, 0o755)
     if CURRENT in scan.names(folder):
         raise SpecError(
@@ -110,7 +110,7 @@ def build(root: Path, requirements: Requirements, base: Base, say: Say) -> str:
     _remove_left_over(folder)
     nonce = secrets.token_hex(8)
     place = folder / nonce
-    publish.create_once(folder / f"{nonce}.json", canonical(_me()), 0o644)
+    publish.create_once(folder / f"{nonce}.json", canonical(process_note(os.getpid())), 0o644)
     try:
         say(f"Building the Python environment of {requirements.source} (once; Python {base.version}) in {place}")
         _run([base.python, "-m", "venv", str(place)], requirements, say)
@@ -167,8 +167,7 @@ def _remove_left_over(folder: Path) -> None:
         if name == CURRENT or not name.endswith(".json") or f"/{nonce}/" in str(published.get("python")):
             continue
         builder = json.loads(scan.read_document(folder / name))
-        here = {**_me(), "pid": builder.get("pid"), "started": builder.get("started")}
-        if builder == here and _started(int(builder["pid"])) != builder["started"]:
+        if is_of_here(builder) and not lives(builder):
             _remove(folder, nonce)
 
 
@@ -177,23 +176,5 @@ def _remove(folder: Path, nonce: str) -> None:
     publish.remove_tree(folder / f"{nonce}.json")
 
 
-def _me() -> Mapping[str, Any]:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return {"host": os.uname().nodename, "boot": boot, "pid": os.getpid(), "started": _started(os.getpid())}
-
-
-def _started(pid: int) -> int:
-    """When process *pid* started, in clock ticks since boot; 0 if it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return int(text.rpartition(")")[2].split()[19])
-
-
 def _digest(path: Path) -> str:
     return sha256(scan.read_document(path, 4 << 30))
-
-
-def _user(uid: int) -> str:
-    return pwd.getpwuid(uid).pw_name

@@ -11,11 +11,6 @@ _NFS = {"nfs", "nfs4"}
 _LONGEST_S, _SHORTEST_S = 180.0, 60.0
 
 
-def filesystem_type(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
-    """The type of the filesystem that holds *path*, as the kernel names it; "" if it cannot be told."""
-    return _mount_of(path, mounts)[0]
-
-
 def visibility_timeout_s(path: Path, mounts: Path = Path("/proc/self/mounts")) -> float:
     """How long another node's finished write may stay unseen in listings below *path*.
 

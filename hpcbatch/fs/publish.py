@@ -11,14 +11,20 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hpcbatch.errors import FilesystemError
+from hpcbatch.errors import FilesystemError, HpcBatchError
 
 _TEMP_PREFIX = ".tmp-"
+_BLOCK_BYTES = 1 << 20
 
 
 def temp_name(owner: str = "") -> str:
     """A file name that no other process has and that every listing of ours skips; begins with *owner* after a dot."""
-    return f"{_TEMP_PREFIX}{owner and f'{owner}-'}{secrets.token_hex(16)}"
+    return (left_over_prefix(owner) if owner else _TEMP_PREFIX) + secrets.token_hex(16)
+
+
+def left_over_prefix(owner: str) -> str:
+    """What the names begin with that `temp_name` makes for *owner*."""
+    return f"{_TEMP_PREFIX}{owner}-"
 
 
 def is_temp(name: str) -> bool:
@@ -54,6 +60,15 @@ def fsync_directory(path: Path | str) -> None:
         os.close(fd)
 
 
+def fsync_file(path: Path | str) -> None:
+    """Make the bytes of the file *path* durable, whoever wrote them."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 @contextlib.contextmanager
 def staged(folder: Path, mode: int = 0o600, owner: str = "") -> Iterator[tuple[Path, io.FileIO]]:
     """A private temporary file in *folder*: (its path, open for writing and reading back). Gone at the end whatever
@@ -76,7 +91,7 @@ def remove_left_over(folder: Path, owner: str) -> None:
 
     One that is alive loses its file too: its link finds nothing to link, and it has to begin again.
     """
-    prefix = f"{_TEMP_PREFIX}{owner}-"
+    prefix = left_over_prefix(owner)
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.name.startswith(prefix)]
@@ -134,12 +149,15 @@ def publish_directory(path: Path, fill: Callable[[Path], None], mode: int = 0o70
             fsync_directory(temp)
             if os.path.lexists(path):
                 return False
+            ours = os.stat(temp)
             try:
                 os.rename(temp, path)  # publishes: refuses a non-empty directory, so it never replaces one
             except OSError as error:
-                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                    return False
-                raise
+                # NFS may lose the reply to a rename that succeeded (rename(2), BUGS).
+                if not (path.is_dir() and os.path.samestat(os.stat(path), ours)):
+                    if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                        return False
+                    raise
         finally:
             remove_tree(temp)
         fsync_directory(path.parent)
@@ -181,6 +199,13 @@ def symlink_once(path: Path, target: str) -> bool:
         return True
 
 
+def copy_bytes(source: Path, fd: int) -> None:
+    """Write every byte of the file *source* to *fd*, or raise: what is written short is continued."""
+    with open(source, "rb", buffering=0) as origin:
+        while block := origin.read(_BLOCK_BYTES):
+            write_all(fd, block)
+
+
 def copy_tree(source: Path, target: Path) -> None:
     """Copy the files below *source* into the private folder *target*, durably."""
     for folder, folders, names in os.walk(source):
@@ -188,7 +213,12 @@ def copy_tree(source: Path, target: Path) -> None:
         for name in folders:
             os.mkdir(inside / name, 0o700)
         for name in names:
-            write_durably(inside / name, Path(folder, name).read_bytes())
+            fd = create_exclusive(inside / name)
+            try:
+                copy_bytes(Path(folder, name), fd)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 def sync_tree(path: Path, at_most: int = 10_000) -> bool:
@@ -200,11 +230,7 @@ def sync_tree(path: Path, at_most: int = 10_000) -> bool:
             return False
         for name in names:
             if stat.S_ISREG(os.lstat(f"{folder}/{name}").st_mode):
-                fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+                fsync_file(f"{folder}/{name}")
         fsync_directory(folder)
     return True
 
@@ -269,9 +295,19 @@ _HINTS = {
 }
 
 
+def says_full(error: OSError | HpcBatchError) -> bool:
+    """Whether *error* says that a filesystem is full, or a quota used up: trying again helps when there is space."""
+    number = error.errno if isinstance(error, OSError) else error.fields.get("errno")
+    return number in (errno.ENOSPC, errno.EDQUOT)
+
+
 def filesystem_error(error: OSError, path: Path | str) -> FilesystemError:
     """The FilesystemError for *error*: names the path and the reason, ends in what to do."""
-    named = isinstance(error.filename, str) and not any(is_temp(part) for part in error.filename.split("/"))
+    named = (
+        isinstance(error.filename, str)
+        and not error.filename.startswith("/proc/self/fd/")  # a pinned folder
+        and not any(is_temp(part) for part in error.filename.split("/"))
+    )
     target = error.filename if named else path
     reason = os.strerror(error.errno) if error.errno else str(error)
     return FilesystemError(

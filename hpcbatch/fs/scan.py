@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from hpcbatch.errors import FileDamaged
 from hpcbatch.fs.publish import is_temp
@@ -48,3 +50,11 @@ def read_document(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     finally:
         os.close(fd)
     return b"".join(chunks)
+
+
+def document(path: Path) -> dict[str, Any] | None:
+    """The JSON document *path*, found by listing its folder; None if it is not there, or is no mapping."""
+    if path.name not in names(path.parent):
+        return None
+    found = json.loads(read_document(path))
+    return found if isinstance(found, dict) else None

@@ -10,7 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hpcbatch.errors import FilesystemError
-from hpcbatch.fs.publish import fsync_directory, link_once, make_directory, remove_tree, temp_name, write_all
+from hpcbatch.fs.publish import (
+    fsync_directory,
+    fsync_file,
+    left_over_prefix,
+    link_once,
+    make_directory,
+    remove_tree,
+    temp_name,
+    write_all,
+)
 
 _BLOCK_BYTES = 1 << 20
 _SYNCS_AT_ONCE = 32
@@ -53,26 +62,26 @@ class StagedTree:
         finally:
             os.close(fd)
 
-    def publish(self, folder: Path) -> None:
+    def publish(self, folder: Path, shown: Path) -> None:
         """Give every file its name in *folder*; on return they are there, whole and durable, whoever put them there.
 
-        Raises FilesystemError if a name there is taken by something else.
+        Raises FilesystemError, which calls the folder *shown*, if a name there is taken by something else.
         """
         folders = {folder}
         # At once, because a filesystem makes many files durable in the time that it needs for one.
         with self._unswept(""), ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
-            for _ in pool.map(lambda name: _sync(self._root / name), self.sizes):
+            for _ in pool.map(lambda name: fsync_file(self._root / name), self.sizes):
                 pass
         for name in self.sizes:
             target = folder / name
             with self._unswept(name):
                 if target.parent not in folders:
                     make_directory(target.parent, self._mode | self._mode >> 2 & 0o111)
-                    folders.add(target.parent)
+                    folders.update(above for above in target.parents if above.is_relative_to(folder))
                 if not link_once(self._root / name, target) and not _same_bytes(self._root / name, target):
                     raise FilesystemError(
-                        f"{str(target)!r} exists and holds something else; nothing was overwritten.",
-                        hint="Move it away, then run: hpcbatch job resume", path=str(target),
+                        f"{str(shown / name)!r} exists and holds something else; nothing was overwritten.",
+                        hint="Move it away, then run: hpcbatch job resume", path=str(shown / name),
                     )  # fmt: skip
         for one in sorted(folders):
             fsync_directory(one)
@@ -92,9 +101,8 @@ class StagedTree:
 @contextlib.contextmanager
 def staged_tree(folder: Path, owner: str, mode: int) -> Iterator[StagedTree]:
     """A tree in *folder*, gone at the end whatever happened; what killed processes of *owner* left there goes too."""
-    prefix = temp_name(owner)[: -len(temp_name()) + len(".tmp-")]
     for name in os.listdir(folder):
-        if name.startswith(prefix):
+        if name.startswith(left_over_prefix(owner)):
             remove_tree(folder / name)
     root = folder / temp_name(owner)
     os.mkdir(root, 0o700)
@@ -102,14 +110,6 @@ def staged_tree(folder: Path, owner: str, mode: int) -> Iterator[StagedTree]:
         yield StagedTree(root, mode)
     finally:
         remove_tree(root)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _same_bytes(ours: Path, theirs: Path) -> bool:

@@ -70,9 +70,14 @@ class AttemptTally:
         return sum(max(0, self.last_ms - begun_ms) for begun_ms in self.running.values())
 
     @property
+    def was_released(self) -> bool:
+        """Whether it was told that its end was near: by a preemption, or by its time limit."""
+        return self.preempted or self.at_time_limit
+
+    @property
     def is_silent(self) -> bool:
         """Whether it said nothing that excuses what it was running: it died without a word, or is at work still."""
-        return not (self.ended or self.preempted or self.at_time_limit)
+        return not (self.ended or self.was_released)
 
     def about(self) -> Mapping[str, Any]:
         """What it noted of itself at its start: node, processors, GPUs; {} if that cannot be read."""

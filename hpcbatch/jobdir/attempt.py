@@ -32,15 +32,13 @@ class AttemptWriter:
     """Appends to a pair that did not exist before and that nobody else ever writes.
 
     Order is the promise: when a COMMIT record is in the ledger, its payload was written before it. A failed write or
-    fsync leaves the writer `poisoned`: nothing more is appended, and the caller opens a new pair.
+    fsync leaves the writer `poisoned`: nothing more is appended, and the next attempt goes on with a pair of its own.
     """
 
-    def __init__(
-        self, folder: Path, *, job: bytes, group: int, epoch: int, about: Mapping[str, Any], part: int = 0
-    ) -> None:
+    def __init__(self, folder: Path, *, job: bytes, group: int, epoch: int, about: Mapping[str, Any]) -> None:
         self.nonce = secrets.token_hex(16)
         self.epoch = epoch
-        self.stem = attempt_stem(epoch, self.nonce, part)
+        self.stem = attempt_stem(epoch, self.nonce)
         self.poisoned = False
         self._pid = os.getpid()
         self._chain = Chain(job, group, epoch, bytes.fromhex(self.nonce))

@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from hpcbatch.jobdir.accounting import Accounting, AttemptTally, Spent, account
@@ -18,6 +19,7 @@ from hpcbatch.records.plan import Range
 
 _NOTHING, _FAILED, _COMMITTED = 0, 1, 2
 MAX_REPORTS = 20
+FEWER_ROWS = "fewer-rows"
 
 Rejected = frozenset[tuple[str, int]]  # (segment file, offset) of payloads whose bytes turned out to be damaged
 
@@ -110,29 +112,44 @@ class Coverage:
             at = self.states.find(_NOTHING, stop)
         return ranges
 
-    def items_done(self, mini_batch_size: int, items: int) -> int:
-        """How many items have been run, failed ones included."""
-        done = self.done * mini_batch_size
+    def items_done(self, job: JobDir) -> int:
+        """How many items of *job*, whose coverage this is, have been run, failed ones included."""
+        size, items = job.record.scoring.mini_batch_size, job.record.items
+        if not size:
+            count = job.manifest().item_count
+            return sum(count(number) for number, state in enumerate(self.states) if state != _NOTHING)
         last_is_done = bool(self.mini_batches) and self.states[-1] != _NOTHING
-        return done - (self.mini_batches * mini_batch_size - items) if last_is_done else done
+        return self.done * size - (self.mini_batches * size - items if last_is_done else 0)
 
     def reports(self, limit: int = MAX_REPORTS) -> list[dict[str, Any]]:
-        """Why there is no result: tasks that gave up in init() first, then failed mini-batches in input order."""
+        """Why items failed: tasks that gave up in init() first, then failed mini-batches in input order, then those
+        with fewer rows than items.
+        """
         gave_up = [{**attempt.reason(record), "group": attempt.group} for attempt, record in self.aborts[:limit]]
         found = [report for report in gave_up if report.get("kind") != "error_threshold"]
         chosen = {r.mini_batch: (a, r) for a, r in reversed(self.failures) if self.states[r.mini_batch] == _FAILED}
         for number in sorted(chosen)[: limit - len(found)]:
             attempt, record = chosen[number]
             found.append({"mini_batch": number, **attempt.reason(record)})
-        return found
+        return [*found, *islice(map(self._fewer_rows, self._with_fewer_rows()), max(0, limit - len(found)))]
+
+    def _with_fewer_rows(self) -> Iterator[int]:
+        """The mini-batches whose run() returned, and fewer rows than it got items."""
+        failed = enumerate(self.failed_items) if any(self.failed_items) else ()
+        return (number for number, items in failed if items and self.states[number] == _COMMITTED)
+
+    def _fewer_rows(self, number: int) -> dict[str, Any]:
+        words = f"run() returned fewer rows than it got files; failed items: {self.failed_items[number]}"
+        return {"mini_batch": number, "kind": FEWER_ROWS, "type": "FewerRows", "message": words}
 
     def failures_by_cause(self) -> dict[str, int]:
-        """Mini-batches that failed for good, by kind of failure; the reasons of at most 1,000 are read."""
+        """Mini-batches that failed for good or gave too few rows, by kind; the reasons of at most 1,000 are read."""
         chosen = {r.mini_batch: (a, r) for a, r in reversed(self.failures) if self.states[r.mini_batch] == _FAILED}
         kinds = Counter(str(a.reason(r).get("kind", "unknown")) for a, r in list(chosen.values())[:1000])
         if len(chosen) > 1000:
             kinds["not read"] = len(chosen) - 1000
-        return dict(kinds)
+        fewer = sum(1 for _ in self._with_fewer_rows())
+        return {**kinds, FEWER_ROWS: fewer} if fewer else dict(kinds)
 
     def accounting(self, *, over: bool) -> Accounting:
         """What the job has cost; of one that is not *over*, what runs now is not lost."""

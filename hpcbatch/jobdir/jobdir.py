@@ -51,11 +51,8 @@ class JobDir:
         return sorted(n for n in found if layout.PLAN in scan.names(self.paths.round(n)))
 
     def document(self, path: Path) -> dict[str, Any] | None:
-        """A JSON document of the job found by listing its folder; None if it is not there."""
-        if path.name not in scan.names(path.parent):
-            return None
-        document = json.loads(scan.read_document(path))
-        return document if isinstance(document, dict) else None
+        """A JSON document of the job; None if it is not there."""
+        return scan.document(path)
 
     def verdict(self) -> dict[str, Any] | None:
         """The job's end as recorded, with `completed` True or False; None while it has none.
@@ -101,7 +98,7 @@ def create(folder: Path, draft: Draft) -> bool:
         }
         for path, content in contents.items():
             if content is not None:
-                _write_new(path, content)
+                publish.write_durably(path, content)
 
     publish.make_directory(folder.parent)
     return publish.publish_directory(folder, fill)
@@ -132,15 +129,6 @@ def add_plan(job: JobDir, round_number: int, plan: bytes) -> None:
 def publish_document(path: Path, document: Mapping[str, Any]) -> bool:
     """Publish a JSON document of the job once; False if it is there already."""
     return publish.create_once(path, canonical(document))
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    fd = publish.create_exclusive(path)
-    try:
-        publish.write_all(fd, content)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _map(path: Path) -> mmap.mmap | bytes:

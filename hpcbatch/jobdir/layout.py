@@ -8,7 +8,7 @@ rounds/r<k>/lessons.json                 of a repair round: memory to ask for, n
 rounds/r<k>/INIT_FAILED.<digest>.<n>     how init() failed on the first nodes; INIT_OK: on some it did not
 rounds/r<k>/{INTENT,array-<first group>.json,merge.json,merge-<n>.json}
 rounds/r<k>/REFUSED.json                 why a compute node could not submit the round
-g/r<k>.<group // 1000>/<group>/e<epoch>-<nonce>[-k<n>].{seg,led}
+g/r<k>.<group // 1000>/<group>/e<epoch>-<nonce>.{seg,led}
 merge/PLAN.<n>   INCOMPLETE.<n>.json     the frozen merge plans; what was missing
 merge/UNSENT.<n>                         why the outputs could not be sent to another place
 out/<file>  _SUCCESS.json                the one published output and what it holds
@@ -32,7 +32,7 @@ SUSPECTS, LESSONS = "suspects.json", "lessons.json"
 INIT_FAILED, INIT_OK = "INIT_FAILED", "INIT_OK"
 SUCCESS, FILES = "_SUCCESS.json", "_FILES.json"
 SEGMENT, LEDGER = ".seg", ".led"
-_ATTEMPT = re.compile(r"e(\d{4,})-([0-9a-f]{32})(?:-k(\d+))?\.led\Z", re.ASCII)
+_ATTEMPT = re.compile(r"e(\d{4,})-([0-9a-f]{32})\.led\Z", re.ASCII)
 _MERGE = re.compile(r"merge(?:-(\d+))?\.json\Z", re.ASCII)
 _BUCKET = re.compile(r"r(\d+)\.\d+\Z", re.ASCII)
 _GROUPS_PER_FOLDER = 1000
@@ -69,15 +69,15 @@ def parse_bucket(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def attempt_stem(epoch: int, nonce: str, part: int) -> str:
-    """The file name of an attempt without its ending; part > 0 follows a pair that an I/O error poisoned."""
-    return f"e{epoch:04d}-{nonce}" + (f"-k{part}" if part else "")
+def attempt_stem(epoch: int, nonce: str) -> str:
+    """The file name of an attempt without its ending."""
+    return f"e{epoch:04d}-{nonce}"
 
 
-def parse_attempt(name: str) -> tuple[int, str, int] | None:
-    """(epoch, nonce, part) of a ledger's file name; None if it is none."""
+def parse_attempt(name: str) -> tuple[int, str] | None:
+    """(epoch, nonce) of a ledger's file name; None if it is none."""
     match = _ATTEMPT.match(name)
-    return (int(match[1]), match[2], int(match[3] or 0)) if match else None
+    return (int(match[1]), match[2]) if match else None
 
 
 def failed_name(round_number: int) -> str:

@@ -27,7 +27,6 @@ class AttemptFiles:
     round: int
     epoch: int
     nonce: str
-    part: int
     group: int
     folder: Path
 
@@ -43,7 +42,7 @@ class AttemptFiles:
 
     @property
     def _stem(self) -> str:
-        return attempt_stem(self.epoch, self.nonce, self.part)
+        return attempt_stem(self.epoch, self.nonce)
 
     def scan(self, job: bytes) -> Scan:
         """The accepted records, by a fresh open of the ledger."""
@@ -70,12 +69,8 @@ class AttemptFiles:
 
 def attempts_in(folder: Path, round_number: int, group: int) -> list[AttemptFiles]:
     """The attempts of one group by listing its folder, in the merge's order of preference."""
-    found = []
-    for name in scan.names(folder):
-        if parsed := parse_attempt(name):
-            epoch, nonce, part = parsed
-            found.append(AttemptFiles(round_number, epoch, nonce, part, group, folder))
-    return sorted(found)
+    parsed = [found for name in scan.names(folder) if (found := parse_attempt(name))]
+    return sorted(AttemptFiles(round_number, epoch, nonce, group, folder) for epoch, nonce in parsed)
 
 
 def all_attempts(layout: Layout) -> Iterator[AttemptFiles]:

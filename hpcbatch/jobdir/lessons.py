@@ -5,6 +5,7 @@ Written once for each repair round, beside its plan; its array is submitted, and
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -129,8 +130,9 @@ def elsewhere(slurm: Mapping[str, Any], lessons: Lessons) -> dict[str, Any]:
 
 
 def size_text(mib: float) -> str:
-    """`2G`, `1500M`: as Slurm and people write it."""
-    return f"{mib / 1024:g}G" if mib >= 1024 and mib % 512 == 0 else f"{mib:.0f}M"
+    """`2G`, `1536M`: as people write it, and as Slurm takes it, which knows no fractions; rounded up."""
+    whole = math.ceil(mib)
+    return f"{whole}M" if whole % 1024 else f"{whole // 1024}G"
 
 
 def _raised(text: str, factor: int, most_mib: int) -> str:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from hpcbatch.fs import publish
 from hpcbatch.jobdir import jobdir, layout
 from hpcbatch.jobdir.accounting import AttemptTally
 from hpcbatch.jobdir.jobdir import JobDir
-from hpcbatch.jobdir.ledgers import all_attempts
 
 
-def crashed_starts(job: JobDir) -> Counter[int]:
-    """How often a worker, of any round, died without a word while it ran a mini-batch."""
-    found: Counter[int] = Counter()
-    for attempt in all_attempts(job.paths):
-        tally = AttemptTally(attempt)
-        for record in attempt.scan(job.record.uuid_bytes):
-            tally.take(record)
-        if tally.is_silent:
-            found.update(list(tally.running))
-    return found
+def crashed_starts(tallies: Iterable[AttemptTally]) -> Counter[int]:
+    """How often one of these attempts died without a word while it ran a mini-batch."""
+    return Counter(mini_batch for tally in tallies if tally.is_silent for mini_batch in tally.running)
 
 
 def plan_repair(job: JobDir, round_number: int, plan: bytes, suspects: Mapping[int, int]) -> None:

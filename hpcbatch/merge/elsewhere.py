@@ -24,11 +24,11 @@ def send(job: JobDir, published: Published) -> str:
     part = job.record.remote_output
     if part is None:
         return ""
-    from hpcbatch.dataio.remote import put_once  # fsspec, only where an output goes elsewhere
+    from hpcbatch.dataio.put import put_once  # fsspec, only where an output goes elsewhere
 
     try:
         for source, name in _files(job, published):
-            put_once(source, part, name)
+            put_once(source, part, name, owner=job.record.uuid)
     except HpcBatchError as error:
         number = 1 + sum(name.startswith("UNSENT.") for name in scan.names(job.paths.merge))
         publish_document(job.paths.merge / unsent_name(number), {"message": error.message, "at": time.time()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 
 from hpcbatch.errors import HpcBatchError
 from hpcbatch.fs import probe, scan
-from hpcbatch.fs.publish import create_once, filesystem_error
+from hpcbatch.fs.publish import create_once, filesystem_error, says_full
 from hpcbatch.fs.tree import NameClash
 from hpcbatch.jobdir import jobdir, layout, repair
 from hpcbatch.jobdir.coverage import Coverage, Rejected, read_coverage
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Exit codes: 0 published, or what is missing was submitted; 5 failed, 8 incomplete, 74 I/O error, 75 disk full. An
     `early` merge, by the last array task that ended, publishes what is complete and small, and leaves everything else
-    to the dependent job: always 0. NUMBER counts the merges of one round, from 0.
+    to the dependent job: 0 unless the disk is to blame. NUMBER counts the merges of one round, from 0.
     """
     folder, digest, *more = sys.argv[1:] if argv is None else argv
     os.umask(0o077)
@@ -58,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             done, what = go_on(job, current, int(more[1]) if more[1:] else 0, too_early=code == TOO_EARLY)
             code, text = EXIT_PUBLISHED if done else EXIT_INCOMPLETE, f"{text}\n-- {what}"
     except OSError as error:
-        code = EXIT_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
+        code = EXIT_FULL if says_full(error) else EXIT_IO
         text = f"ERROR: {filesystem_error(error, folder)}"
     except HpcBatchError as error:
-        code = EXIT_FULL if error.fields.get("errno") in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
+        code = EXIT_FULL if says_full(error) else EXIT_IO
         text = f"ERROR: {error}"
     _say(text)
     return code
@@ -203,7 +202,7 @@ def _succeed(job: JobDir, coverage: Coverage, published: Published) -> tuple[int
 def _fail(job: JobDir, coverage: Coverage, reason: str, *, canceled: bool = False) -> tuple[int, str]:
     words = first_words(coverage)
     document = {**summary(job, coverage), "status": "Canceled" if canceled else "Failed", "reason": reason}
-    if words and words not in reason and not canceled:
+    if words and not canceled and words.partition(": ")[2] not in reason:
         document["reason"] = f"{reason} First failure: {words}"
     jobdir.publish_document(job.paths.out / layout.failed_name(job.rounds()[-1]), document)
     return EXIT_FAILED, f"ERROR: {document['reason']}"
@@ -222,14 +221,15 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
     for attempt, record in final[:1]:
         report = attempt.reason(record)
         text = str(report.get("message", "an array task gave up"))
-        return _fail(job, coverage, f"init() failed: {text}" if report.get("kind") == "init" else text)
+        kind = f"{report['type']}: " if report.get("type") else ""
+        return _fail(job, coverage, f"init() failed: {kind}{text}" if report.get("kind") == "init" else text)
     if on_slurm and _cancelled_by_hand(job, current):
         again = f"hpcbatch job resume --name {job.record.name}"
         text = f"{count} mini-batches have no result, because the array was cancelled with scancel. Continue: {again}"
         return EXIT_FAILED, f"ERROR: {text}"
     if on_slurm and 0 < (noted := _groups_noted(job, current)) < (groups := job.plan(current).groups):
         return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; {groups - noted} groups were held back"
-    deaths = repair.crashed_starts(job)
+    deaths = repair.crashed_starts(coverage.tallies)
     news = [count, deaths.total(), coverage.released]
     if _rounds_spent(job, current, news) >= MAX_ROUNDS or _barren_rounds(job, current, news) >= MAX_BARREN_ROUNDS:
         shown = ", ".join(f"{a}-{b - 1}" if b - a > 1 else f"{a}" for a, b in missing[:5])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import FileDamaged, FilesystemError
+from hpcbatch.fs.owned import pinned
 from hpcbatch.fs.publish import explained
 from hpcbatch.fs.tree import StagedTree, Swept, staged_tree
 from hpcbatch.jobdir.coverage import Coverage, Piece
@@ -55,12 +56,12 @@ def publish_files(job: JobDir, coverage: Coverage, publish_rows: Callable[[], Wr
     if not coverage.written and not coverage.pieces_of_init():
         return Published(publish_rows(), None)
     place = place_of(job)
-    with explained(place.folder):
+    with explained(place.folder), pinned(place.folder) as folder:
         for _ in range(_TRIES):
-            with contextlib.suppress(Swept), staged_tree(place.folder, f"files-{job.record.uuid}", place.mode) as tree:
+            with contextlib.suppress(Swept), staged_tree(folder, f"files-{job.record.uuid}", place.mode) as tree:
                 unpack(job.root, coverage, tree)
                 rows = publish_rows()
-                tree.publish(place.folder)
+                tree.publish(folder, place.folder)
                 listed = [[os.fsencode(name).decode("latin-1"), size] for name, size in sorted(tree.sizes.items())]
                 publish_document(job.paths.out / FILES, {"folder": str(place.folder), "files": listed})
                 size_bytes = sum(tree.sizes.values())

@@ -22,7 +22,7 @@ def summary(directory: JobDir, coverage: Coverage) -> dict[str, Any]:
     job = directory.record
     accounting = coverage.accounting(over=True)
     failed = coverage.items_failed
-    done = coverage.items_done(job.scoring.mini_batch_size, job.items)
+    done = coverage.items_done(directory)
     return {
         "schema": "hpcbatch.summary/1",
         "job": job.name,

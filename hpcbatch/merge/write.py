@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcbatch.errors import FilesystemError
+from hpcbatch.fs.owned import pinned
 from hpcbatch.fs.publish import explained, fsync_directory, link_once, remove_left_over, staged, write_all
 from hpcbatch.merge.payloads import BLOCK_BYTES, DamagedPayload, Segments
 from hpcbatch.records.merge_plan import NO_SEGMENT, MergePlan
@@ -69,14 +70,15 @@ def write_output(target: Path, fill: Callable[[int], str | None], *, owner: str,
     """Publish at *target*, once, what *fill* puts into the empty file that it is given; it returns its SHA-256 or None.
 
     On return the file at *target* is whole and durable and holds exactly these bytes, whichever merge wrote it. Raises
-    what *fill* raises, and publishes nothing then; FilesystemError if *target* holds something else. What merges of the
-    same *owner* (a job's uuid) that were killed left beside *target* is removed.
+    what *fill* raises, and publishes nothing then; FilesystemError if *target* holds something else, or if a symbolic
+    link of somebody else leads there. What merges of the same *owner* (a job's uuid) that were killed left beside
+    *target* is removed.
     """
-    with explained(target):
-        remove_left_over(target.parent, owner)
+    with explained(target), pinned(target.parent) as folder:
+        remove_left_over(folder, owner)
         for _ in range(_TRIES):
             try:
-                return _publish(target, fill, owner, mode)
+                return _publish(folder / target.name, fill, owner, mode, shown=target)
             except _Swept:
                 continue  # each merge removes what is left over once, at its start: no twin goes on doing this to us
     raise FilesystemError(
@@ -89,7 +91,7 @@ class _Swept(Exception):
     """Another merge of the job took our unfinished file for that of a dead one and removed it."""
 
 
-def _publish(target: Path, fill: Callable[[int], str | None], owner: str, mode: int) -> Written:
+def _publish(target: Path, fill: Callable[[int], str | None], owner: str, mode: int, *, shown: Path) -> Written:
     with staged(target.parent, mode, owner) as (temp, file):
         try:
             digest = fill(file.fileno())
@@ -105,8 +107,8 @@ def _publish(target: Path, fill: Callable[[int], str | None], owner: str, mode: 
             fsync_directory(target.parent)
         elif not _same_bytes(file.fileno(), target):
             raise FilesystemError(
-                f"{str(target)!r} exists and holds something else; nothing was overwritten.",
-                hint="Move it away, then run: hpcbatch job resume", path=str(target),
+                f"{str(shown)!r} exists and holds something else; nothing was overwritten.",
+                hint="Move it away, then run: hpcbatch job resume", path=str(shown),
             )  # fmt: skip
     return written
 

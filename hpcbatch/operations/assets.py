@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,13 @@ def show_compute(ws: Workspace, name: str) -> dict[str, Any]:
     if name == "local":
         return _show_compute(ws, {"name": "local", "type": "local", "tier": "dedicated"})
     raise not_found("compute", name, sorted({*ws.registry.names("computes"), "local"}))
+
+
+def compute_kind(shown: Mapping[str, Any]) -> str:
+    """`slurm` or `local`: what the compute *shown* is here; an `amlcompute` is Slurm where sbatch is on PATH."""
+    if shown["type"] == "amlcompute":
+        return "slurm" if shutil.which("sbatch") else "local"
+    return str(shown["type"])
 
 
 def list_computes(ws: Workspace) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from typing import Any
 from hpcbatch.errors import SpecError
 from hpcbatch.operations import assets
 from hpcbatch.operations.places import resolve_place
+from hpcbatch.operations.scripts import check_kept
 from hpcbatch.operations.versions import local_path, located
 from hpcbatch.operations.workspace import Workspace
-from hpcbatch.registry.snapshots import put_code
+from hpcbatch.registry.snapshots import code_file, put_code
 from hpcbatch.spec.assets import Environment
 from hpcbatch.spec.component import (
     CommandComponent,
@@ -80,6 +81,10 @@ def parallel_parts(ws: Workspace, given: ParallelFields, loaded: Loaded) -> dict
     with located(loaded, section(loaded)):
         if given.task.code is not None:
             found["code"] = _code(ws, given.task.code, (), loaded.folder, "task.code")
+            script = (given.task.entry_script or "").removeprefix("file:")
+            if script and "${{" not in script:
+                folder = local_path(given.task.code, loaded.folder, field="task.code")
+                check_kept(code_file(ws.root, found["code"]["digest"]), script, "task.entry_script", folder)
         if given.task.environment is not None:
             found["environment"] = environment_part(ws, given.task.environment, loaded.folder, "task.environment")
     keys = ("entry_script", "program_arguments", "append_row_to", "type")
@@ -121,6 +126,8 @@ def _input(ws: Workspace, name: str, port: InputPort, folder: Path) -> dict[str,
         place = resolve_place(ws, str(given), port.type, folder, field=f"inputs.{name}")
         shape.pop("path", None)
         shape["default"] = {"path": place.path, "digest": place.digest}
+        if place.options:
+            shape["default"]["storage_options"] = dict(place.options)
     return shape
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from hpcbatch.errors import SpecError
+from hpcbatch.errors import NotFound, SpecError
+from hpcbatch.operations.assets import compute_kind, show_compute
 from hpcbatch.operations.component_bodies import (
     command_body,
     other_body,
@@ -13,10 +15,11 @@ from hpcbatch.operations.component_bodies import (
     ports_of,
     section,
 )
-from hpcbatch.operations.pipeline_graph import check_body, infer_ports
+from hpcbatch.operations.pipeline_graph import check_body, infer_ports, refuse_two_places
 from hpcbatch.operations.pipeline_steps import compute_name, step_node
 from hpcbatch.operations.versions import Source, add_version, document_from, located, named, show_of
 from hpcbatch.operations.workspace import Workspace
+from hpcbatch.spec.bindings import expressions
 from hpcbatch.spec.component import (
     NOT_RUN,
     CommandComponent,
@@ -99,7 +102,22 @@ def pipeline_body(
     with located(loaded, section(loaded)):
         infer_ports(body)
         check_body(body)
+        refuse_two_places(_computes(ws, body))
     return body
+
+
+def _computes(ws: Workspace, body: dict[str, Any], at: str = "") -> dict[str, tuple[str, str]]:
+    """Name and kind of the compute of each step that names one which is registered now."""
+    found: dict[str, tuple[str, str]] = {}
+    for step, node in body["jobs"].items():
+        name = node.get("compute")
+        if name and not expressions(name):
+            with contextlib.suppress(NotFound):
+                found[f"{at}{step}"] = (name, compute_kind(show_compute(ws, name)))
+        inner = node["component"]["body"]
+        if inner["type"] == "pipeline":
+            found |= _computes(ws, inner, f"{at}{step}.")
+    return found
 
 
 def refuse_what_is_not_run(body: dict[str, Any], at: str = "") -> None:

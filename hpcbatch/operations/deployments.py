@@ -18,7 +18,7 @@ from hpcbatch.operations.endpoints import (
 )
 from hpcbatch.operations.output_format import check_header
 from hpcbatch.operations.pipeline_deployments import is_pipeline, pipeline_document, shown_pipeline
-from hpcbatch.operations.scripts import check_script, find_script
+from hpcbatch.operations.scripts import check_kept, check_script, find_script
 from hpcbatch.operations.versions import Source, document_from, find_asset, local_path, located
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.snapshots import code_file, model_folder, put_code
@@ -220,6 +220,7 @@ def _resolve_code(
     else:
         find_script(code, given.scoring_script)
     snapshot = put_code(ws.root, code)
+    check_kept(snapshot.path, given.scoring_script, "code_configuration.scoring_script", code)
     script = os.path.normpath(given.scoring_script)
     return {"digest": snapshot.digest, "size_bytes": snapshot.size_bytes, "scoring_script": script}
 

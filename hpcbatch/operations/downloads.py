@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from hpcbatch.fs import publish
@@ -13,7 +12,6 @@ def copy_out(source: Path, target: Path) -> str:
     """Copy the file *source* to *target*, whole or not at all; an older copy is replaced. The path that was written."""
     publish.make_directory(target.parent, 0o755)
     with publish.explained(target), publish.staged(target.parent, 0o644) as (temp, file):
-        with open(source, "rb") as origin:
-            shutil.copyfileobj(origin, file, 1 << 20)
+        publish.copy_bytes(source, file.fileno())
         replace_private(temp, target)
     return str(target)

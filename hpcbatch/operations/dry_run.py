@@ -10,8 +10,8 @@ from hpcbatch.fs import scan
 from hpcbatch.ids import new_job_name, sha256
 from hpcbatch.jobdir.jobdir import Draft, JobDir
 from hpcbatch.jobdir.layout import Layout
-from hpcbatch.operations.invoke import InvokeRequest, checked_name, draft_of, user_jobs
-from hpcbatch.operations.workspace import Workspace
+from hpcbatch.operations.invoke import InvokeRequest, checked_name, draft_of
+from hpcbatch.operations.workspace import Workspace, user_jobs
 from hpcbatch.records.plan import parse_manifest
 from hpcbatch.scheduler.base import Request
 
@@ -63,24 +63,28 @@ def _output(draft: Draft, folder: Path) -> str:
 
 def _slurm(draft: Draft, folder: Path, found: dict[str, Any]) -> int:
     """Add what Slurm would be asked for, and what it says to that; the number of arrays."""
-    from hpcbatch.rounds.submission import requests_of  # submitit, only where Slurm is used
-    from hpcbatch.scheduler.slurm import SlurmScheduler, rendered
+    from hpcbatch.rounds.submission import preemptible_partition, preemption_of, requests_of
+    from hpcbatch.scheduler.slurm import SlurmScheduler, rendered  # submitit, only where Slurm is used
 
     record = draft.record
     job = JobDir(Layout(folder), record, sha256(record.to_bytes()))
-    requests = requests_of(job, record.groups, SlurmScheduler().array_limit() if record.groups > 1 else 1)
+    scheduler = SlurmScheduler()
+    limit = scheduler.array_limit() if record.groups > 1 else 1
+    requests = requests_of(job, record.groups, limit, preemption_of(job, scheduler))
     arrays = [request for request in requests if request.count is not None]
     found["windows"] = [
         {"name": request.name, "array_tasks": request.count, "at_once": request.throttle} for request in arrays
     ]
-    found["slurm_calls"] = {"sbatch": len(requests), "scontrol": int(record.groups > 1)}
+    asked = bool(preemptible_partition(job))
+    found["slurm_calls"] = {"sbatch": len(requests), "scontrol": int(record.groups > 1 or asked) + asked}
     distinct = [arrays[0], requests[-1]]  # further arrays differ in their first group alone
     found["scripts"] = [{"name": request.name, "text": rendered(request)} for request in distinct]
-    found["test_only"] = [_rehearsal(request) for request in distinct]
+    found["test_only"] = [rehearsal(request) for request in distinct]
     return len(arrays)
 
 
-def _rehearsal(request: Request) -> dict[str, Any]:
+def rehearsal(request: Request) -> dict[str, Any]:
+    """What Slurm says to *request*, which is not submitted. Raises SchedulerError where there is no Slurm."""
     from hpcbatch.scheduler.slurm import rehearsed
 
     try:

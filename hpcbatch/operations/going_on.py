@@ -20,7 +20,7 @@ from hpcbatch.planning.plan import cut, group_count
 from hpcbatch.records.plan import pack_plan
 from hpcbatch.rounds import local
 from hpcbatch.rounds.standing import ends, groups_noted, held, merges_noted
-from hpcbatch.scheduler.base import State
+from hpcbatch.scheduler.base import Entry, State
 
 
 def resume(job: JobDir) -> None:
@@ -50,7 +50,8 @@ def resume(job: JobDir) -> None:
         number = job.rounds()[-1] + 1
         publish_lessons(job, number, _learned(job, coverage, number - 1))
         groups = group_count(count, at_once=job.record.compute.throttle) if count else 0
-        repair.plan_repair(job, number, pack_plan(number, cut(missing, groups)), repair.crashed_starts(job))
+        deaths = repair.crashed_starts(coverage.tallies)
+        repair.plan_repair(job, number, pack_plan(number, cut(missing, groups)), deaths)
     submit(job, job.rounds()[-1])
 
 
@@ -58,6 +59,7 @@ def cancel(job: JobDir) -> None:
     """Ask for the end of a job; one that has ended is left as it is.
 
     Its Slurm jobs are found by their name, which no other job has: an id may have been given to another job since.
+    Raises SchedulerError where Slurm does not answer: the job is canceled all the same.
     """
     if job.verdict() is not None:
         return
@@ -70,9 +72,17 @@ def cancel(job: JobDir) -> None:
         return
     from hpcbatch.scheduler import slurm_commands
 
-    live = [e for e in slurm_commands.queue(job.record.slurm_name) if e.state is not State.ENDED]
-    if ids := sorted({e.array_job_id for e in live}):
-        slurm_commands.call(["scancel", "--quiet", *ids])
+    try:
+        live = [e for e in slurm_commands.queue(job.record.slurm_name) if e.state is not State.ENDED]
+        if ids := sorted({e.array_job_id for e in live}):
+            slurm_commands.call(["scancel", "--quiet", *ids])
+    except SchedulerError as error:
+        name = job.record.name
+        raise SchedulerError(
+            f"Job {name!r} is canceled: nothing of it begins any more, and what runs ends within minutes. Slurm could "
+            f"not be asked to end it at once. {error.message}",
+            hint=f"Ask it again: hpcbatch job cancel --name {name}", **error.fields,
+        ) from error  # fmt: skip
 
 
 def _has_stopped(job: JobDir, status: Status) -> bool:
@@ -91,10 +101,13 @@ def _learned(job: JobDir, coverage: Coverage, last: int) -> Lessons:
 
 
 def _help_along(job: JobDir, status: Status) -> None:
-    """Release what is held, submit what a limit held back, and do not wait for array tasks that have ended."""
+    """Release what is held, submit what a limit held back or somebody cancelled alone, and do not wait for array tasks
+    that have ended.
+    """
     from hpcbatch.rounds.submission import submit_merge, submit_round  # submitit, only where Slurm is used
 
     entries = list(status.slurm)
+    _replace_merge(job, [e for e in entries if e.state is not State.ENDED])
     names = held(entries)
     unfinished = slurm_state.submission_is_unfinished(job)
     gone = slurm_state.phantoms(job, entries)
@@ -111,6 +124,20 @@ def _help_along(job: JobDir, status: Status) -> None:
                 raise
     if gone and read_coverage(job).complete:
         submit_merge(job, latest, max(merges_noted(job, latest), default=-1) + 1, [])
+
+
+def _replace_merge(job: JobDir, seen: list[Entry]) -> None:
+    """Submit another merge if none is behind the array tasks that were *seen* in the queue: somebody cancelled it."""
+    from hpcbatch.rounds.submission import submit_merge
+    from hpcbatch.scheduler import slurm_commands
+
+    latest, merges = job.rounds()[-1], slurm_state.merge_ids(job)
+    if not slurm_state.merge_that_left(seen, merges):
+        return
+    # Another shell may just have submitted one: the queue is looked at again, after its notes.
+    live = [e for e in slurm_commands.queue(job.record.slurm_name) if e.state is not State.ENDED]
+    if slurm_state.merge_that_left(live, merges):
+        submit_merge(job, latest, merges_noted(job, latest)[-1] + 1, sorted({e.array_job_id for e in live}))
 
 
 def _release(names: list[str], reasons: list[str]) -> None:

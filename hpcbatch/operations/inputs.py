@@ -10,10 +10,10 @@ from typing import Any
 from hpcbatch.dataio import addresses, credentials
 from hpcbatch.dataio.inputs import Items, list_address, list_items
 from hpcbatch.errors import SpecError
-from hpcbatch.operations.assets import show_data
 from hpcbatch.operations.places import kept_path
+from hpcbatch.operations.versions import find_asset
 from hpcbatch.operations.workspace import Workspace
-from hpcbatch.spec.refs import is_ref, parse_ref
+from hpcbatch.spec.refs import is_data_asset, parse_ref
 
 INPUT_TYPES = ("uri_folder", "uri_file")
 
@@ -44,9 +44,8 @@ def resolve_input(ws: Workspace, given: InputRef | None) -> InputRef:
             field="input",
         )
     options = dict(given.storage_options)
-    if is_ref(given.path) and "://" not in given.path:
-        reference = parse_ref(given.path, field="input")
-        asset = show_data(ws, reference.name, version=reference.version, label=reference.label)
+    if is_data_asset(given.path):
+        asset = find_asset(ws, "data", parse_ref(given.path, field="input"))
         given = _of_asset(asset)
         options = {**(asset.get("storage_options") or {}), **options}
     if given.type not in INPUT_TYPES:
@@ -88,6 +87,14 @@ def list_input(given: InputRef) -> Items:
     address = addresses.parse_address(given.path, field="input", listed=listed)
     credentials.refuse_implicit(address.protocol, given.storage_options)
     return list_address(address, given.type, given.storage_options)
+
+
+def left_out(items: Items) -> tuple[str, ...]:
+    """A warning about what looks like an item and is none: links whose file is gone."""
+    if not items.broken:
+        return ()
+    named = ", ".join(repr(os.fsdecode(name)) for name in items.broken[:3]) + (", ..." if len(items.broken) > 3 else "")
+    return (f"Symbolic links of the input that lead nowhere are left out: {named} ({len(items.broken)} in all)",)
 
 
 def shown_path(given: InputRef) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -18,26 +15,25 @@ from hpcbatch.environments.build import Say
 from hpcbatch.environments.resolve import built
 from hpcbatch.errors import Conflict, FileDamaged, SchedulerError, SpecError
 from hpcbatch.fs import publish, scan
-from hpcbatch.fs.owned import require_own_folder
 from hpcbatch.ids import canonical, is_job_name, new_job_name, sha256
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.jobdir import Draft, JobDir
 from hpcbatch.operations.dependencies import checked_dependency
-from hpcbatch.operations.inputs import InputRef, list_input, resolve_input, shown_path
+from hpcbatch.operations.inputs import InputRef, left_out, list_input, resolve_input, shown_path
 from hpcbatch.operations.mlflow_models import builtin_code, check_items
 from hpcbatch.operations.outputs import OutputPlace, from_anywhere, make_output_folder, output_place
 from hpcbatch.operations.overrides import overridden
 from hpcbatch.operations.places import kept_path, make_datastore
 from hpcbatch.operations.resolve import ResolvedCode, ResolvedDeployment, ResolvedSettings, resolve_deployment
 from hpcbatch.operations.status import Status, describe
-from hpcbatch.operations.workspace import Workspace
+from hpcbatch.operations.workspace import Workspace, make_jobs_folder, refuse_for_sbatch, user_jobs
 from hpcbatch.planning.plan import cut, group_count, mini_batch_count
-from hpcbatch.records.job import CodePart, ComputePart, JobRecord, ModelPart, RemotePart, ScoringPart
+from hpcbatch.records.job import CodePart, ComputePart, JobRecord, ModelPart, ScoringPart
 from hpcbatch.records.plan import pack_manifest, pack_plan
 from hpcbatch.rounds import local
-from hpcbatch.scheduler.environment import missing
+from hpcbatch.scheduler.environment import require
 
-__all__ = ["InputRef", "InvokeRequest", "draft_of", "invoke", "submit", "user_jobs"]
+__all__ = ["InputRef", "InvokeRequest", "draft_of", "invoke", "submit"]
 
 INIT_TIMEOUT_S = 3600.0
 
@@ -76,7 +72,7 @@ def invoke(ws: Workspace, request: InvokeRequest, say: Say = _quietly) -> dict[s
     draft, place = draft_of(ws, request, folder, say)
     make_datastore(ws, str(place.folder))
     make_output_folder(place)
-    _make_jobs_folder(ws)
+    make_jobs_folder(ws)
     if not jobdir.create(folder, draft):
         return describe(_submitted(_same(jobdir.open_job(folder), digest)))
     return describe(
@@ -105,22 +101,12 @@ def draft_of(ws: Workspace, request: InvokeRequest, folder: Path, say: Say | Non
     return _draft(decided), place
 
 
-def user_jobs(ws: Workspace) -> Path:
-    """The folder of this user's jobs."""
-    return ws.jobs / pwd.getpwuid(os.getuid()).pw_name
-
-
 def submit(job: JobDir, round_number: int) -> None:
     """Hand a round to the compute: Slurm, or a supervisor on this machine. Does nothing that was done before.
 
     Raises SpecError if an environment variable that the job needs is not set here.
     """
-    if gone := missing(job.record.travelling):
-        raise SpecError(
-            f"Job {job.record.name} needs {' and '.join(gone)} of the environment, as it was when it was invoked.",
-            hint=f"Set it, then continue: export {gone[0]}=...; hpcbatch job resume --name {job.record.name}",
-            field="environment", found=gone,
-        )  # fmt: skip
+    require(job.record.name, job.record.travelling)
     if job.record.compute.kind == "local":
         local.start(job)
         return
@@ -202,7 +188,8 @@ def _draft(decided: _Decided) -> Draft:
     mini_batches = mini_batch_count(len(names), settings.mini_batch_size)
     throttle = min(settings.instance_count, resolved.compute.max_instances or settings.instance_count)
     groups = group_count(mini_batches, at_once=throttle, wanted=decided.wanted_groups)
-    travelling, secret = _variables(decided.items.remote, decided.place.remote)
+    places = [part.options for part in (decided.items.remote, decided.place.remote) if part is not None]
+    travelling, secret = credentials.travelling_variables(places)
     code, code_part = _code(resolved.code) if resolved.code else builtin_code(resolved)
     record = JobRecord(
         name=folder.name,
@@ -225,7 +212,7 @@ def _draft(decided: _Decided) -> Draft:
         compute=_compute(resolved, settings, throttle, folder),
         model=ModelPart(**asdict(resolved.model)) if resolved.model else None,
         code=code_part,
-        warnings=resolved.warnings,
+        warnings=(*resolved.warnings, *left_out(decided.items)),
         remote_input=decided.items.remote,
         remote_output=decided.place.remote,
         travelling=travelling,
@@ -233,14 +220,6 @@ def _draft(decided: _Decided) -> Draft:
         dependency=decided.dependency,
     )
     return Draft(record, manifest, pack_plan(0, cut([(0, mini_batches)], groups)), code)
-
-
-def _variables(*parts: RemotePart | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the environment variables that reaching *parts* takes, and which of them hold secrets."""
-    there = [part for part in parts if part is not None]
-    secret = {name for part in there for name in credentials.variables(part.options)}
-    harmless = {name for name in credentials.HARMLESS if there and name in os.environ}
-    return tuple(sorted(secret | harmless)), tuple(sorted(secret))
 
 
 def _code(code: ResolvedCode) -> tuple[bytes, CodePart]:
@@ -271,27 +250,7 @@ def _compute(resolved: ResolvedDeployment, settings: ResolvedSettings, throttle:
     compute = resolved.compute
     slurm = dict(compute.slurm)
     if compute.kind == "slurm":
-        _inert_for_sbatch(folder)
+        refuse_for_sbatch(folder)
     if compute.kind == "slurm" and settings.max_concurrency_per_instance > 1:
         slurm.setdefault("cpus_per_task", settings.max_concurrency_per_instance)
     return ComputePart(compute.name, compute.kind, compute.tier, throttle, slurm)
-
-
-def _inert_for_sbatch(folder: Path) -> None:
-    """Refuse a job directory whose path sbatch, or its file name patterns (`%`), would read as something else."""
-    if not re.fullmatch(r"[A-Za-z0-9_./@+=:,-]+", str(folder)):
-        raise SpecError(
-            f"The job directory {str(folder)!r} has characters that sbatch does not take in a path.",
-            hint="Use a workspace whose path has letters, digits and ./_-@+=:, only: -w PATH",
-            field="workspace",
-            found=str(folder),
-            allowed="letters, digits and ./_-@+=:,",
-        )
-
-
-def _make_jobs_folder(ws: Workspace) -> None:
-    """`jobs` is everybody's, as /tmp is; each user's folder in it is private."""
-    publish.make_directory(ws.root, 0o755)
-    publish.make_directory(ws.jobs, 0o1777)
-    publish.make_directory(user_jobs(ws), 0o700)
-    require_own_folder(user_jobs(ws))

@@ -8,6 +8,7 @@ from typing import Any
 
 from hpcbatch.errors import SpecError
 from hpcbatch.operations.components import component_document, pipeline_body
+from hpcbatch.operations.pipeline_dry_run import dry_run_pipeline
 from hpcbatch.operations.pipeline_steps import component_named, compute_name, literal_node
 from hpcbatch.operations.pipelines import PipelineRequest, sealed_record, start_pipeline
 from hpcbatch.operations.versions import Source, document_from, located
@@ -29,6 +30,8 @@ def create_job(
     name: str | None = None,
     sets: Sequence[str] = (),
     experiment: str | None = None,
+    dependency: str | None = None,
+    needs_slurm: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Start the job in *file* and return at once; the dict is what `job show` says. *say* is told of what takes time.
@@ -37,7 +40,22 @@ def create_job(
     FilesystemError, SchedulerError; nothing is submitted then.
     """
     loaded = document_from(file, sets, {"name": name, "experiment_name": experiment})
-    return start_pipeline(ws, job_request(ws, loaded), say=say)
+    request = replace(job_request(ws, loaded), dependency=dependency, needs_slurm=needs_slurm)
+    return start_pipeline(ws, request, say=say)
+
+
+def dry_run_job(
+    ws: Workspace,
+    *,
+    file: Source,
+    name: str | None = None,
+    sets: Sequence[str] = (),
+    experiment: str | None = None,
+    dependency: str | None = None,
+) -> dict[str, Any]:
+    """What `create_job` would make and submit; nothing is. Raises what it raises."""
+    loaded = document_from(file, sets, {"name": name, "experiment_name": experiment})
+    return dry_run_pipeline(ws, replace(job_request(ws, loaded), dependency=dependency))
 
 
 def validate_job(ws: Workspace, *, file: Source, sets: Sequence[str] = ()) -> dict[str, Any]:

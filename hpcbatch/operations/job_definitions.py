@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from hpcbatch.errors import NotFound
-from hpcbatch.fs import scan
+from hpcbatch.operations import pipeline_jobs
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.records.pipeline import LITERAL_TYPES, PipelineRecord
-from hpcbatch.steps import pipelinedir
 
 
 def pipeline_record(ws: Workspace, name: str) -> PipelineRecord:
-    """The record of the pipeline job *name*, whoever started it. Raises NotFound."""
-    for user in sorted(scan.names(ws.jobs)):
-        folder = ws.jobs / user / name
-        if (folder / pipelinedir.PIPELINE).is_file():
-            return pipelinedir.open_pipeline(folder).record
+    """The record of the pipeline job *name*: this user's own, else that of anybody whose jobs may be read. Raises
+    NotFound.
+    """
+    found = pipeline_jobs.find(ws, name)
+    if found is not None and found.step is None:
+        return found.job.record
     raise NotFound(
         f"There is no pipeline job named {name!r} in {str(ws.root)!r}.",
         hint="List the jobs: hpcbatch job list",

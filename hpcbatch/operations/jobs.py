@@ -13,17 +13,17 @@ from typing import Any
 
 from hpcbatch.errors import Conflict, FileDamaged, NotFound, SpecError
 from hpcbatch.fs import publish, scan
+from hpcbatch.fs.follow import Follower, until_nothing_is_new
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.layout import FILES
 from hpcbatch.operations import going_on, pipeline_jobs
 from hpcbatch.operations.downloads import copy_out
-from hpcbatch.operations.invoke import user_jobs
 from hpcbatch.operations.job_notes import read_notes, shown_notes
 from hpcbatch.operations.progress import Progress, ProgressReader
 from hpcbatch.operations.status import TERMINAL, OneLook, describe, progress_of, status_of
 from hpcbatch.operations.versions import Archived
-from hpcbatch.operations.workspace import Workspace
+from hpcbatch.operations.workspace import Workspace, user_jobs
 from hpcbatch.rounds.standing import recorded_ids
 from hpcbatch.steps.pipelinedir import PipelineDir, is_pipeline, open_pipeline
 
@@ -65,7 +65,9 @@ def show_job(ws: Workspace, name: str) -> dict[str, Any]:
     if pipeline := pipeline_jobs.find(ws, name):
         return pipeline_jobs.show(pipeline) | shown_notes(read_notes(pipeline.job))
     job = find_job(ws, name)
-    return describe(job) | shown_notes(read_notes(job)) | {"progress": progress_of(job)}
+    status = status_of(job)
+    shown = describe(job, status) | shown_notes(read_notes(job))
+    return shown | {"progress": progress_of(job, over=status.word in ("Canceled", "NotResponding"))}
 
 
 def list_jobs(
@@ -172,7 +174,7 @@ def stream_job(ws: Workspace, name: str, emit: Callable[[str], None], *, poll_s:
             emit(line)
 
     found = wait_job(ws, name, on_progress=follow, poll_s=poll_s)
-    for line in follower.lines():
+    for line in until_nothing_is_new(follower.lines):
         emit(line)
     return found
 
@@ -192,10 +194,8 @@ def job_log(ws: Workspace, name: str, mini_batch: int | None = None) -> list[str
             f"Job {name!r} has no mini-batch {mini_batch}; they are numbered from 0 to {last}.",
             hint=f"hpcbatch job logs --name {name} --mini-batch {last}", field="mini_batch", found=mini_batch,
         )  # fmt: skip
-    follower, found = _Logs(job), list[str]()
-    while lines := list(follower.lines()):
-        found += lines
-    return found if mini_batch is None else list(of_mini_batch(found, mini_batch))
+    found = until_nothing_is_new(_Logs(job).lines)
+    return list(found if mini_batch is None else of_mini_batch(found, mini_batch))
 
 
 def download_job(
@@ -271,23 +271,12 @@ class _Logs:
         self._merges = {"merge.out"} | {
             f"{slurm_job_id}_0_log.out" for name, slurm_job_id in recorded_ids(job).items() if "/merge" in name
         }
-        self._at: dict[str, int] = {}
-        self._last = ""
+        self._files = Follower()
 
     def lines(self) -> Iterator[str]:
         """Whole lines that are new since the last call, each file's under its name."""
         for name in sorted(_log_names(self._folder), key=lambda name: name in self._merges):
-            with open(self._folder / name, "rb") as file:
-                file.seek(self._at.get(name, 0))
-                data = file.read(1 << 22)
-            whole = data.rfind(b"\n") + 1
-            if not whole:
-                continue
-            self._at[name] = self._at.get(name, 0) + whole
-            if name != self._last:
-                self._last = name
-                yield f"\nStreaming {name}\n{'=' * (10 + len(name))}\n"
-            yield from data[:whole].decode("utf-8", "replace").splitlines()
+            yield from self._files.lines(self._folder / name, name)
 
 
 def _all_jobs(ws: Workspace) -> Iterator[JobDir | PipelineDir]:

@@ -11,6 +11,7 @@ from typing import Any
 from hpcbatch.dataio import addresses, credentials
 from hpcbatch.errors import Conflict, SpecError
 from hpcbatch.fs import publish, scan
+from hpcbatch.fs.owned import pinned
 from hpcbatch.records.job import RemotePart
 from hpcbatch.spec.refs import is_ref
 
@@ -27,7 +28,8 @@ class OutputPlace:
 def output_place(path: str | None, options: Mapping[str, Any], file_name: str, job_folder: Path) -> OutputPlace:
     """The place for an output named *file_name*; writes nothing.
 
-    Raises Conflict if that name is taken there: nothing is overwritten. SpecError for what cannot be written to.
+    Raises Conflict if that name is taken there: nothing is overwritten. SpecError for what cannot be written to,
+    FilesystemError for a folder that a symbolic link of somebody else leads to.
     """
     own = job_folder / "out"
     if path is None:
@@ -43,6 +45,8 @@ def output_place(path: str | None, options: Mapping[str, Any], file_name: str, j
     target = Path(os.path.abspath(os.path.expanduser(addresses.local_path(path))))
     with publish.explained(target):
         is_taken = file_name in scan.names(target)
+        with pinned(next(folder for folder in (target, *target.parents) if folder.is_dir())):
+            pass  # the merge asks again, and writes into the folder that it asked about
     if is_taken:
         raise _taken(str(target / file_name))
     return OutputPlace(target, made=False)

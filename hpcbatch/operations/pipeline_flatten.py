@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpcbatch.errors import SpecError
-from hpcbatch.operations.places import readable
+from hpcbatch.operations.pipeline_graph import overridden
+from hpcbatch.operations.places import storage_options
 from hpcbatch.records.pipeline import PipelineInput, StepInput, StepOutput
 from hpcbatch.spec.bindings import binding_of, expressions, substituted
 from hpcbatch.spec.ports import LITERALS, LiteralProblem, check_literal
@@ -50,7 +51,9 @@ def flatten(body: Body, values: Mapping[str, PipelineInput]) -> list[FlatStep]:
     *values* are those of its inputs; an input that is missing there has no value. Raises SpecError for a step that
     needs one, and for a literal that does not fit the step's declaration.
     """
-    given = {name: StepInput(value.type, "input", name, value.digest) for name, value in values.items()}
+    given = {
+        name: StepInput(value.type, "input", name, value.digest, direct=value.direct) for name, value in values.items()
+    }
     wanted = {name: StepOutput(port["type"], pipeline_output=name) for name, port in body["outputs"].items()}
     computes = tuple(one for one in (body.get("compute"),) if one)
     return _ordered(list(_steps(_Scope(body, given, wanted, "", computes, values))))
@@ -96,15 +99,6 @@ def _compute(scope: _Scope, step: str, node: Mapping[str, Any]) -> tuple[str, ..
     return (str(found).removeprefix("azureml:"),)
 
 
-def overridden(body: Body, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """*body* with what the step says over it; environment variables, resources and a task are merged."""
-    result = {**body, **overrides}
-    for key in ("environment_variables", "resources", "task", "retry_settings"):
-        if key in overrides:
-            result[key] = {**(body.get(key) or {}), **overrides[key]}
-    return result
-
-
 def _input(scope: _Scope, step: str, name: str, port: Mapping[str, Any]) -> StepInput | None:
     """What the input *name* of *step* is; its default if nothing else; None for an optional one without a value."""
     value = scope.body["jobs"][step]["inputs"].get(name, {"kind": "nothing"})
@@ -116,7 +110,8 @@ def _input(scope: _Scope, step: str, name: str, port: Mapping[str, Any]) -> Step
         if port.get("optional"):
             return None
         raise _problem(field, f"the input {name!r} ({port['type']}) has no value", None, f"a {port['type']}")
-    return _fitting(replace(found, type=port["type"]), port, scope, field)
+    direct = found.direct or "direct" in (value.get("mode"), port.get("mode"))
+    return _fitting(replace(found, type=port["type"], direct=direct), port, scope, field)
 
 
 def _found(scope: _Scope, value: Mapping[str, Any], field: str) -> StepInput | None:
@@ -124,8 +119,7 @@ def _found(scope: _Scope, value: Mapping[str, Any], field: str) -> StepInput | N
         case "literal":
             return StepInput("string", "literal", value["value"])
         case "path":
-            path = readable(value["path"], value.get("mode"), field)
-            return StepInput(value["type"], "path", path, value.get("digest", ""))
+            return _data(value, value["type"], field)
         case "input":
             return scope.given.get(value["name"])
         case "step_output":
@@ -138,13 +132,17 @@ def _found(scope: _Scope, value: Mapping[str, Any], field: str) -> StepInput | N
     return None
 
 
+def _data(given: Mapping[str, Any], kind: str, field: str) -> StepInput:
+    options = storage_options(given["path"], kind, given.get("storage_options") or {}, field)
+    return StepInput(kind, "path", given["path"], given.get("digest", ""), options)
+
+
 def _default(port: Mapping[str, Any], field: str) -> StepInput | None:
     if "default" not in port:
         return None
     given = port["default"]
     if isinstance(given, Mapping):
-        path = readable(given["path"], port.get("mode"), field)
-        return StepInput(port["type"], "path", path, given.get("digest", ""))
+        return _data(given, port["type"], field)
     return StepInput(port["type"], "literal", str(given))
 
 

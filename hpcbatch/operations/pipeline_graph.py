@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from hpcbatch.errors import SpecError
 from hpcbatch.pipeline.command import optional_groups, placeholders
 from hpcbatch.spec.bindings import binding_of, expressions
-from hpcbatch.spec.component import NOT_RUN
+from hpcbatch.spec.component import NOT_RUN, bytes_of
 from hpcbatch.spec.ports import LITERALS, LiteralProblem, check_literal
 
 Body = Mapping[str, Any]
@@ -18,6 +18,7 @@ Node = Mapping[str, Any]
 
 def check_body(body: Body) -> None:
     """Raises SpecError, whose `field` is relative to the component, for the first thing that cannot work."""
+    _refuse_text_outputs(body)
     if body["type"] == "command":
         _check_text(body, str(body["command"]), "command")
     elif body["type"] == "parallel":
@@ -75,6 +76,15 @@ def _inferred(body: Body, value: Mapping[str, Any], *, depth: int = 0) -> dict[s
     return {"type": "string", "optional": True} if kind == "nothing" else {"type": "string"}
 
 
+def overridden(body: Body, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """*body* with what the step says over it; environment variables, resources and a task are merged."""
+    result = {**body, **overrides}
+    for key in ("environment_variables", "resources", "task", "retry_settings"):
+        if key in overrides:
+            result[key] = {**(body.get(key) or {}), **overrides[key]}
+    return result
+
+
 def _check_pipeline(body: Body) -> None:
     writers: dict[str, str] = {}
     for step, node in body["jobs"].items():
@@ -82,6 +92,8 @@ def _check_pipeline(body: Body) -> None:
             continue
         at = f"jobs.{step}"
         _check_inputs(body, at, node)
+        if node["type"] == "parallel":
+            _check_what_is_run(overridden(node["component"]["body"], node.get("overrides", {})), f"{at}.")
         for name, value in node["outputs"].items():
             _check_output(body, f"{at}.outputs.{name}", node, name, value)
             target = value.get("pipeline_output")
@@ -96,14 +108,25 @@ def _check_pipeline(body: Body) -> None:
     _check_order(body)
 
 
+def refuse_two_places(computes: Mapping[str, tuple[str, str]]) -> None:
+    """Raises SpecError if *computes*, name and kind for each step, are both of this machine and of Slurm."""
+    kinds: dict[str, tuple[str, str]] = {}
+    for step, (name, kind) in computes.items():
+        kinds.setdefault(kind, (step, name))
+    if len(kinds) > 1:
+        (here, this), (there, other) = kinds["local"], kinds["slurm"]
+        _refuse(
+            f"jobs.{here}.compute",
+            f"step {here!r} runs on {this}, this machine, and step {there!r} on {other}, a Slurm cluster; one job runs "
+            "in one place",
+            this, "computes of one type; steps that name none run on settings.default_compute",
+        )  # fmt: skip
+
+
 def _check_inputs(body: Body, at: str, node: Node) -> None:
     ports = node["component"]["body"]["inputs"]
     for name, value in node["inputs"].items():
-        field = f"{at}.inputs.{name}"
-        port = ports.get(name)
-        if port is None:
-            _unknown(f"{at}.inputs.{name}", f"the component has no input {name!r}", name, ports)
-        _check_value(body, field, port, value)
+        _check_value(body, f"{at}.inputs.{name}", ports[name], value)
     for name, port in ports.items():
         given = node["inputs"].get(name, {"kind": "nothing"})
         if given["kind"] == "nothing" and "default" not in port and not port.get("optional"):
@@ -232,6 +255,7 @@ def _check_text(body: Body, text: str, field: str) -> None:
 
 
 def _check_parallel(body: Body) -> None:
+    _check_what_is_run(body, "")
     for key, kind in (("input_data", "inputs"), ("append_row_to", "outputs")):
         text = body.get(key) if key == "input_data" else body.get("task", {}).get(key)
         if not text:
@@ -243,6 +267,31 @@ def _check_parallel(body: Body) -> None:
         if named[0][1] not in body[kind]:
             _unknown(field, f"there is no {kind[:-1]} {named[0][1]!r}", named[0][1], body[kind])
     _check_text(body, str(body.get("task", {}).get("program_arguments") or ""), "task.program_arguments")
+
+
+def _check_what_is_run(body: Body, at: str) -> None:
+    """Refuse what Azure ML's parallel steps can and ours cannot, and what neither can."""
+    task, size = body.get("task") or {}, str(body.get("mini_batch_size") or "")
+    if task.get("type") == "model":
+        _refuse(f"{at}task.type", "a model without a script is not run", "model", "run_function, with an entry_script")
+    if not task.get("entry_script"):
+        _refuse(f"{at}task.entry_script", "it is missing", None, "SCRIPT.py with init() and run(mini_batch)")
+    if size and "${{" not in size and not (size.isdecimal() and int(size)) and not bytes_of(size):
+        _refuse(f"{at}mini_batch_size", f"{size!r} is no size", size, "a number of files, or 10kb, 5mb, 1gb")
+
+
+def _refuse_text_outputs(body: Body) -> None:
+    """An output that is a number or a text is a preview of Azure ML; here a file says it."""
+    if body["type"] in NOT_RUN:
+        return
+    for name, port in body["outputs"].items():
+        if port["type"] in LITERALS:
+            _refuse(
+                f"outputs.{name}.type",
+                f"an output of the type {port['type']} is not possible: declare it as uri_file, write the value into "
+                "that file, and read it in the next step",
+                port["type"], "uri_file, uri_folder, mltable, mlflow_model, custom_model",
+            )  # fmt: skip
 
 
 def _unknown(field: str, text: str, name: str, known: Iterable[str]) -> NoReturn:

@@ -39,6 +39,8 @@ class PipelineInvocation:
     job_name: str | None = None
     experiment_name: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    dependency: str | None = None
+    needs_slurm: bool = False  # see PipelineRequest
 
 
 def deployment_type(ws: Workspace, endpoint: str, deployment: str | None) -> str:
@@ -73,6 +75,7 @@ def pipeline_request(ws: Workspace, asked: PipelineInvocation) -> PipelineReques
             "outputs": _rooted(given.data.get("outputs"), given.folder),
             "overrides": dict(asked.overrides),
             "experiment_name": asked.experiment_name,
+            **({"dependency": asked.dependency} if asked.dependency else {}),
         },
         name=asked.job_name,
         experiment_name=asked.experiment_name,
@@ -83,6 +86,8 @@ def pipeline_request(ws: Workspace, asked: PipelineInvocation) -> PipelineReques
         continue_on_step_failure=settings.continue_on_step_failure is not False,
         force_rerun=bool(settings.force_rerun),
         properties={"component": document["component"]["id"]},
+        dependency=asked.dependency,
+        needs_slurm=asked.needs_slurm,
     )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,16 +13,19 @@ from typing import Any
 
 from hpcbatch.errors import Conflict, NotFound, SchedulerError, SpecError
 from hpcbatch.fs import publish, scan
-from hpcbatch.fs.owned import require_own_folder
+from hpcbatch.fs.follow import until_nothing_is_new
+from hpcbatch.fs.owned import user_name
 from hpcbatch.operations.downloads import copy_out
+from hpcbatch.operations.pipeline_graph import refuse_two_places
 from hpcbatch.operations.pipeline_status import describe, describe_step, status_of
 from hpcbatch.operations.places import make_datastore
 from hpcbatch.operations.progress import Progress
 from hpcbatch.operations.status import TERMINAL, Queue
-from hpcbatch.operations.workspace import Workspace
+from hpcbatch.operations.workspace import Workspace, make_jobs_folder, refuse_for_sbatch
 from hpcbatch.pipeline.graph import COMPLETED, ENDS
 from hpcbatch.records.pipeline import PipelineRecord, PipelineStep
 from hpcbatch.rounds import local as supervisors
+from hpcbatch.scheduler.environment import require
 from hpcbatch.steps import local, outcome, pipelinedir
 from hpcbatch.steps.ahead import reuse_ahead
 from hpcbatch.steps.logs import StepLogs
@@ -41,36 +42,44 @@ class Found:
     step: PipelineStep | None = None
 
 
-def create_and_start(ws: Workspace, record: PipelineRecord, codes: Mapping[str, bytes]) -> dict[str, Any]:
-    """Seal a job directory for *record* with the code snapshots *codes* (digest to zip), and submit it.
+def checked_record(record: PipelineRecord, folder: Path) -> None:
+    """Raises SpecError for a job of *record* at *folder* that cannot be run where its steps are to run."""
+    refuse_two_places({step.name: (step.compute.name, step.compute.kind) for step in record.steps})
+    if record.steps[0].compute.kind == "slurm":
+        refuse_for_sbatch(folder)
+
+
+def refuse_without_slurm(record: PipelineRecord) -> None:
+    """Raises SpecError for a job that no Slurm job could wait for."""
+    if record.steps[0].compute.kind != "slurm":
+        raise SpecError(
+            "--parsable prints a Slurm job id, and the compute of this pipeline is this machine.",
+            hint="For the name of the job: --query name -o tsv", field="--parsable",
+        )  # fmt: skip
+
+
+def create_and_start(
+    ws: Workspace, record: PipelineRecord, codes: Mapping[str, bytes], *, always_submit: bool = False
+) -> dict[str, Any]:
+    """Seal a job directory for *record* with the code snapshots *codes* (digest to zip), and submit it; with
+    *always_submit* also where every step was run before.
 
     Idempotent by the job's name: the same request finds its job and finishes submitting it; another request under the
     name is a Conflict. Raises SpecError, FilesystemError, SchedulerError.
     """
     folder = ws.jobs / record.user / record.name
-    kinds = {step.compute.kind for step in record.steps}
-    if len(kinds) > 1:
-        raise SpecError(
-            "Some steps are for the local compute and some for Slurm; one job runs in one place.",
-            hint="Give all steps a compute of the same type: --set settings.default_compute=NAME",
-            field="compute", found=", ".join(sorted(kinds)), allowed="local, or computes of type slurm",
-        )  # fmt: skip
-    if kinds == {"slurm"}:
-        _inert_for_sbatch(str(folder))
-    publish.make_directory(ws.root, 0o755)
-    publish.make_directory(ws.jobs, 0o1777)
-    publish.make_directory(folder.parent, 0o700)
-    require_own_folder(folder.parent)
+    checked_record(record, folder)
+    make_jobs_folder(ws)
     for output in record.outputs.values():
         make_datastore(ws, output.path)
     if not pipelinedir.create(folder, record, codes):
         _same(pipelinedir.open_pipeline(folder), record)
-    return describe(_submitted(pipelinedir.open_pipeline(folder)))
+    return describe(_submitted(pipelinedir.open_pipeline(folder), always=always_submit))
 
 
 def find(ws: Workspace, name: str) -> Found | None:
     """The pipeline job *name*, or the step that *name* (`<job>.<step>`) is; None if it is neither."""
-    mine = pwd.getpwuid(os.getuid()).pw_name  # first: nobody else's job may stand in for one's own
+    mine = user_name()  # first: nobody else's job may stand in for one's own
     for user in sorted(scan.names(ws.jobs), key=lambda user: (user != mine, user)):
         with suppress(PermissionError):
             names = scan.names(ws.jobs / user)
@@ -115,8 +124,7 @@ def cancel(found: Found) -> dict[str, Any]:
             hint=f"hpcbatch job cancel --name {job.record.name}", found=found.step.name, allowed="the name of a job",
         )  # fmt: skip
     if job.verdict() is None:
-        user = pwd.getpwuid(os.getuid()).pw_name
-        pipelinedir.publish_document(job.root / CANCELED_FILE, {"by": user, "at": time.time()})
+        pipelinedir.publish_document(job.root / CANCELED_FILE, {"by": user_name(), "at": time.time()})
         if _is_local(job):
             pid = supervisors.living_in(job.rounds_folder)
             with suppress(ProcessLookupError):
@@ -156,7 +164,11 @@ def _go_on_submitting(job: PipelineDir) -> None:
     from hpcbatch.steps.submission import is_whole, submit_round
 
     if not is_whole(job, job.rounds()[-1]):
-        submit_round(job, job.rounds()[-1])
+        try:
+            submit_round(job, job.rounds()[-1])
+        except SchedulerError as error:
+            if not error.fields.get("limit"):  # the steps that are in the way go on themselves
+                raise
 
 
 def _wait_for_the_last_supervisor(job: PipelineDir) -> None:
@@ -180,12 +192,17 @@ def _next_round(job: PipelineDir) -> None:
         outcome.finish(job, current + 1)
 
 
-def submit(job: PipelineDir) -> None:
-    """Hand the newest round to the compute, unless every step of it was run before. Does nothing that was done."""
+def submit(job: PipelineDir, *, always: bool = False) -> None:
+    """Hand the newest round to the compute, unless (but for *always*) every step of it was run before. Does nothing
+    that was done.
+    """
     if job.verdict() is not None:
         return
+    require(job.record.name, job.record.travelling)
     current = job.rounds()[-1]
-    if not reuse_ahead(job, current) and outcome.finish(job, current) is not None:
+    # What the job waits for may change what its steps read.
+    ahead = not always and not (job.record.dependency and current == 0)
+    if ahead and not reuse_ahead(job, current) and outcome.finish(job, current) is not None:
         return
     if _is_local(job):
         local.start(job)
@@ -232,17 +249,15 @@ def stream(found: Found, emit: Callable[[str], None], *, poll_s: float = 0.5) ->
             emit(line)
 
     last = wait(found, on_progress=follow, poll_s=poll_s)
-    for line in follower.lines():
+    for line in until_nothing_is_new(follower.lines):
         emit(line)
     return last
 
 
 def log_lines(found: Found) -> list[str]:
     """The lines that the steps have printed until now, each file's under its name."""
-    follower, lines = StepLogs(found.job, found.step.name if found.step else None), list[str]()
-    while more := list(follower.lines()):
-        lines += more
-    return lines
+    follower = StepLogs(found.job, found.step.name if found.step else None)
+    return list(until_nothing_is_new(follower.lines))
 
 
 def download(found: Found, *, download_path: str, output_name: str | None, all: bool) -> dict[str, Any]:
@@ -298,11 +313,25 @@ def _is_local(job: PipelineDir) -> bool:
     return job.record.steps[0].compute.kind == "local"
 
 
-def _submitted(job: PipelineDir) -> PipelineDir:
+def end_id(name: str, ws: Workspace) -> str:
+    """The Slurm job that ends the pipeline job *name*: what others may depend on. Raises NotFound without one."""
+    from hpcbatch.steps.submission import end_id as id_of
+
+    found = find(ws, name)
+    number = id_of(found.job) if found is not None else ""
+    if not number:
+        raise NotFound(
+            f"No Slurm job ends job {name!r}: it has ended, or a limit on submitted jobs leaves no room for one.",
+            hint=f"Look at it: hpcbatch job show --name {name}", known=[],
+        )  # fmt: skip
+    return number
+
+
+def _submitted(job: PipelineDir, *, always: bool) -> PipelineDir:
     if job.canceled():
         return job
     try:
-        submit(job)
+        submit(job, always=always)
     except SchedulerError as error:
         again = f"The job is sealed; submit it with: hpcbatch job resume --name {job.record.name}"
         if not error.fields.get("transient") and not _has_submission(job):
@@ -323,12 +352,3 @@ def _same(job: PipelineDir, record: PipelineRecord) -> None:
             hint=f"Choose another name, or look at it: hpcbatch job show --name {record.name}",
             name=record.name,
         )
-
-
-def _inert_for_sbatch(folder: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_./@+=:,-]+", folder):
-        raise SpecError(
-            f"The job directory {folder!r} has characters that sbatch does not take in a path.",
-            hint="Use a workspace whose path has letters, digits and ./_-@+=:, only: -w PATH",
-            field="workspace", found=folder, allowed="letters, digits and ./_-@+=:,",
-        )  # fmt: skip

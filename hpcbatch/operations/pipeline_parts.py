@@ -20,6 +20,7 @@ from hpcbatch.records.job import CodePart, ComputePart
 from hpcbatch.records.pipeline import ParallelPart, PipelineInput, PipelineStep, StepInput
 from hpcbatch.registry.snapshots import code_file
 from hpcbatch.spec.bindings import substituted
+from hpcbatch.spec.component import bytes_of
 from hpcbatch.spec.mltable import mltable_paths
 from hpcbatch.spec.ports import LITERALS, LiteralProblem, check_literal
 from hpcbatch.spec.refs import AssetRef
@@ -39,14 +40,13 @@ class Parts:
     default_compute: str | None
     codes: dict[str, bytes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    say: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] | None = None
     _environments: dict[bytes, ResolvedEnvironment] = field(default_factory=dict)
     _computes: dict[bytes, ComputePart] = field(default_factory=dict)
 
     def step(self, flat: FlatStep) -> PipelineStep:
         """The step of the job. Raises SpecError, NotFound."""
         body = flat.body
-        _refuse_text_outputs(flat)
         inputs = dict(flat.inputs)
         if body["type"] == "parallel":
             inputs |= self._cut_data(flat)
@@ -86,7 +86,8 @@ class Parts:
             if actual is not None and actual["name"] == ANONYMOUS:
                 actual = {**actual, "name": None}
             environment, warnings = resolve_environment(actual, list_environment_maps(self.ws), root=self.ws.root)
-            environment = built(environment, self.ws.root, self.say)
+            if self.say is not None:
+                environment = built(environment, self.ws.root, self.say)
             self._environments[key] = environment
             self.warnings += [one for one in warnings if one not in self.warnings]
         return self._environments[key]
@@ -118,21 +119,33 @@ class Parts:
 
     def _parallel(self, flat: FlatStep) -> ParallelPart:
         body, task = flat.body, flat.body.get("task") or {}
-        refuse_parallel(flat.name, body)
         retry = body.get("retry_settings") or {}
         literals = {name: text for name, value in flat.inputs.items() if (text := self._literal(value)) is not None}
 
         def number(key: str, given: Any, default: float, least: float) -> float:
             return _number(flat.name, key, default if given is None else given, literals, least)
 
+        size = body.get("mini_batch_size")
+        if size is not None:
+            size = substituted(str(size), {f"inputs.{name}": text for name, text in literals.items()})
+        size_bytes = bytes_of(size)
+        cut = _cut_input(flat)
+        if flat.inputs[cut].type == "mltable" and (size_bytes or body.get("partition_keys")):
+            key = "partition_keys" if body.get("partition_keys") else "mini_batch_size"
+            self.warnings.append(
+                f"Step {flat.name}: run() is given paths of whole files; in Azure ML an mltable with {key} is cut "
+                "between rows, and run() is given a DataFrame."
+            )
         written = str(task.get("append_row_to") or "")
         cpus = int(self._compute(flat).slurm.get("cpus_per_task") or 1)
         return ParallelPart(
             entry_script=str(task["entry_script"]).removeprefix("file:"),
-            input=_cut_input(flat),
+            input=cut,
             program_arguments=str(task.get("program_arguments") or ""),
             append_row_to=next((name for _, name in placeholders(written)), None),
-            mini_batch_size=int(number("mini_batch_size", body.get("mini_batch_size"), _MINI_BATCH_SIZE, 1)),
+            mini_batch_size=1 if size_bytes else int(number("mini_batch_size", size, _MINI_BATCH_SIZE, 1)),
+            mini_batch_bytes=size_bytes,
+            partition_keys=tuple(body.get("partition_keys") or ()),
             mini_batch_error_threshold=int(
                 number("mini_batch_error_threshold", body.get("mini_batch_error_threshold"), _THRESHOLD, -1)
             ),
@@ -185,41 +198,6 @@ def read_code(path: Path, digest: str) -> bytes:
             path=str(path),
         )
     return data
-
-
-def refuse_parallel(step: str, body: Mapping[str, Any]) -> None:
-    """Raises SpecError for what Azure ML's parallel steps can and ours cannot: cutting inside of files."""
-    task, size = body.get("task") or {}, str(body.get("mini_batch_size") or "")
-    field, found, instead = "", "", ""
-    if body.get("partition_keys"):
-        field, found, instead = "partition_keys", str(body["partition_keys"]), "one file for each partition"
-    elif size and not size.isdigit() and "${{" not in size:
-        field, found, instead = "mini_batch_size", size, "a number of files: mini_batch_size: 10"
-    elif task.get("type") == "model":
-        field, found, instead = "task.type", "model", "type: run_function with an entry_script"
-    elif not task.get("entry_script"):
-        field, instead = "task.entry_script", "entry_script: SCRIPT.py with init() and run(mini_batch)"
-    if field:
-        raise SpecError(
-            f"Step {step}: {field} is {found or 'missing'}; mini-batches are cut between files, for a script.",
-            hint=f"Use {instead}.",
-            field=f"jobs.{step}.{field}",
-            found=found or None,
-            allowed=instead,
-        )
-
-
-def _refuse_text_outputs(flat: FlatStep) -> None:
-    """An output that is a number or a text is a preview of Azure ML; here a file says it."""
-    for name, output in flat.outputs.items():
-        if output.type in LITERALS:
-            raise SpecError(
-                f"Step {flat.name}: its output {name!r} is a {output.type}; outputs are files or folders here.",
-                hint="Declare it as uri_file, write the value into that file, and read it in the next step.",
-                field=f"jobs.{flat.name}.outputs.{name}",
-                found=output.type,
-                allowed="uri_file, uri_folder, mltable, mlflow_model, custom_model",
-            )
 
 
 def _instance_count(body: Mapping[str, Any]) -> int:

@@ -8,15 +8,16 @@ from typing import Any
 from hpcbatch.errors import SchedulerError
 from hpcbatch.fs import scan
 from hpcbatch.jobdir.jobdir import open_job
+from hpcbatch.operations import slurm_state
 from hpcbatch.operations.status import OneLook, Queue, Status, progress_of
 from hpcbatch.records.pipeline import PipelineStep
 from hpcbatch.rounds import local
 from hpcbatch.scheduler.base import Entry, State
+from hpcbatch.steps import units
 from hpcbatch.steps.outcome import final_paths
 from hpcbatch.steps.parallel import engine_of
 from hpcbatch.steps.pipelinedir import INTENT, AttemptDir, PipelineDir
-from hpcbatch.steps.submission import round_name
-from hpcbatch.steps.units import UNITS
+from hpcbatch.steps.submission import is_end, round_name
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -49,7 +50,7 @@ def _local(job: PipelineDir) -> Status:
 
 def _slurm(job: PipelineDir, queue: Queue) -> Status:
     try:
-        entries = tuple(queue(job.record.slurm_name))
+        entries = tuple(queue(job.record.slurm_name, slurm_state.owner(job.root)))
     except SchedulerError as error:
         return Status("Running", f"Slurm does not answer, so this is a guess from the job's files. {error.message}")
     live = [e for e in entries if e.state is not State.ENDED]
@@ -62,16 +63,26 @@ def _slurm(job: PipelineDir, queue: Queue) -> Status:
         return _stalled(job)
     if job.canceled():
         return Status("CancelRequested", slurm=entries)
-    steps = [e for e in live if not e.name.endswith(".m")]
+    steps = [e for e in live if not is_end(e.name)]
     running = [e for e in steps if e.state in (State.RUNNING, State.COMPLETING)]
     held = [e for e in steps if e.state is State.HELD]
     how = f"Held ({held[0].reason}). Let it run: scontrol release {held[0].slurm_job_id}" if held else ""
+    if waiting := _held_back(job):
+        how = f"{how} {waiting} steps are held back by a limit on submitted jobs; those before submit them.".strip()
     if running:
         return Status("Running", f"{len(running)} steps are running. {how}".rstrip(), entries)
     if steps:
         begun = bool(scan.names(job.root / "steps"))
         return Status("Running" if begun else "Queued", how or f"Waiting in the queue ({steps[0].reason}).", entries)
+    if waiting:
+        return Status("Running", how, entries)
     return Status("Finalizing", "The last step has ended; the end of the job is being recorded.", entries)
+
+
+def _held_back(job: PipelineDir) -> int:
+    """How many steps Slurm has not been given yet."""
+    number = job.rounds()[-1]
+    return sum(map(len, (units.members_of(job, number) or [])[units.noted(job, number) :]))
 
 
 def _stalled(job: PipelineDir) -> Status:
@@ -106,8 +117,8 @@ def step_states(job: PipelineDir, status: Status, known: dict[str, dict[str, Any
 def _queued(job: PipelineDir, entries: tuple[Entry, ...]) -> dict[str, str]:
     """What the queue says of steps: Running, or Queued where all that a step waits for is a place."""
     number = job.rounds()[-1]
-    units = (job.document(job.round(number) / UNITS) or {}).get("units", ()) if entries else ()
-    by_name = {f"{round_name(job, number)}u{n}": members for n, members in enumerate(units)}
+    cut = (units.members_of(job, number) or []) if entries else []
+    by_name = {f"{round_name(job, number)}u{n}": members for n, members in enumerate(cut)}
     found = {}
     for entry in entries:
         members = by_name.get(entry.name, ())
@@ -209,7 +220,7 @@ def describe_step(job: PipelineDir, step: PipelineStep, status: Status | None = 
     made = result.get("outputs", {})
     final = final_paths(job, step)
     return {
-        "id": str(job.root / "steps"),
+        "id": str(job.root / "steps" / step.name),
         **_step(job, step, state, result),
         "parent_job_name": job.record.name,
         "experiment_name": job.record.experiment_name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ from hpcbatch.operations.component_bodies import command_parts, parallel_parts, 
 from hpcbatch.operations.places import resolve_place
 from hpcbatch.operations.versions import find_asset, local_path, located
 from hpcbatch.operations.workspace import Workspace
+from hpcbatch.spec.base import COMMAND_LINE
 from hpcbatch.spec.bindings import FORMS, OUTPUT_FORMS, Binding, binding_of, expressions, whole_expression
 from hpcbatch.spec.component import no_such_type, part
 from hpcbatch.spec.pipeline import (
@@ -29,6 +32,7 @@ from hpcbatch.spec.refs import is_ref, parse_ref
 from hpcbatch.spec.yamlfile import Loaded, load
 
 Resolve = Callable[[Workspace, Loaded], tuple[dict[str, Any], dict[str, Any]]]
+_log = logging.getLogger(__name__)
 _NOT_OF_THE_BODY = ("id", "name", "version", "description", "tags", "properties", "creation_context", "archived")
 
 
@@ -47,6 +51,7 @@ def step_node(ws: Workspace, document: StepDocument, resolve: Resolve) -> dict[s
         inputs = {
             name: _input(ws, loaded, name, given, None if ports is None else ports.get(name))
             for name, given in (loaded.data.get("inputs") or {}).items()
+            if ports is None or name in ports or _ignored(loaded, name, ports)
         }
         outputs = {
             name: output_node(output_value(loaded, name, given), loaded.folder, f"outputs.{name}", in_pipeline=True)
@@ -61,6 +66,21 @@ def step_node(ws: Workspace, document: StepDocument, resolve: Resolve) -> dict[s
         "compute": compute_name(step.compute, "compute") if step.compute else None,
         "overrides": _overrides(ws, step, loaded),
     }
+
+
+def _ignored(loaded: Loaded, name: str, ports: Mapping[str, Any]) -> bool:
+    """False, with a warning: a value for an input that the component does not have is ignored, as Azure ML does."""
+    at = (*loaded.written_as.get((), ()), "inputs", name)
+    if any(at[: len(one)] == one for one in loaded.overridden):
+        where = COMMAND_LINE
+    else:
+        line = loaded.lines.get(at)
+        where = f"{loaded.file}, line {line}" if line else loaded.file
+    close = difflib.get_close_matches(name, list(ports), n=1)
+    guess = f" Did you mean {close[0]!r}?" if close else ""
+    text = "%s: %s is ignored: the component has no input %r.%s It has: %s."
+    _log.warning(text, where, ".".join(map(str, at)), name, guess, ", ".join(sorted(ports)) or "none")
+    return False
 
 
 def registered_body(shown: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +175,9 @@ def _input(ws: Workspace, loaded: Loaded, name: str, given: Any, port: Mapping[s
     if path is not None:
         kind = kind or "uri_folder"
         place = resolve_place(ws, path, kind, loaded.folder, field=f"inputs.{name}.path")
-        return {**said, "kind": "path", "type": kind, "path": place.path, "digest": place.digest}
+        found = {**said, "kind": "path", "type": kind, "path": place.path, "digest": place.digest}
+        options = {**place.options, **value.storage_options}
+        return {**found, "storage_options": options} if options else found
     return {**said, **literal_node(literal, f"inputs.{name}")}
 
 

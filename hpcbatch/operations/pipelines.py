@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
-import pwd
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpcbatch.dataio import credentials
+from hpcbatch.dataio.addresses import is_remote
 from hpcbatch.errors import SpecError
+from hpcbatch.fs.owned import user_name
 from hpcbatch.ids import canonical, is_job_name, new_job_name, sha256
 from hpcbatch.operations.component_bodies import is_data
 from hpcbatch.operations.components import refuse_what_is_not_run
+from hpcbatch.operations.dependencies import checked_dependency
 from hpcbatch.operations.pipeline_flatten import flatten, unwritten_outputs
-from hpcbatch.operations.pipeline_jobs import create_and_start
+from hpcbatch.operations.pipeline_graph import refuse_two_places
+from hpcbatch.operations.pipeline_jobs import create_and_start, refuse_without_slurm
 from hpcbatch.operations.pipeline_parts import Parts
 from hpcbatch.operations.pipeline_steps import output_node
-from hpcbatch.operations.places import datastore_path, readable, resolve_place
+from hpcbatch.operations.places import datastore_path, resolve_place, storage_options
 from hpcbatch.operations.versions import located
 from hpcbatch.operations.workspace import Workspace
-from hpcbatch.records.pipeline import PipelineInput, PipelineOutput, PipelineRecord
+from hpcbatch.records.pipeline import PipelineInput, PipelineOutput, PipelineRecord, PipelineStep
 from hpcbatch.spec.bindings import expressions, substituted
 from hpcbatch.spec.pipeline import input_value, output_value
 from hpcbatch.spec.ports import LITERALS, LiteralProblem, check_literal
@@ -50,6 +55,8 @@ class PipelineRequest:
     continue_on_step_failure: bool = True
     force_rerun: bool = False
     properties: Mapping[str, Any] = field(default_factory=dict)
+    dependency: str | None = None  # what Slurm is to wait for before the first steps, as sbatch(1) has it
+    needs_slurm: bool = False  # other Slurm jobs will wait for this one: it has one even if all its steps are reused
 
 
 def start_pipeline(
@@ -61,23 +68,28 @@ def start_pipeline(
     then.
     """
     record, codes = sealed_record(ws, request, say=say)
-    return create_and_start(ws, record, codes)
+    if request.needs_slurm:
+        refuse_without_slurm(record)
+    return create_and_start(ws, record, codes, always_submit=request.needs_slurm)
 
 
 def sealed_record(
-    ws: Workspace, request: PipelineRequest, *, say: Callable[[str], None] = lambda _: None
+    ws: Workspace, request: PipelineRequest, *, say: Callable[[str], None] | None = None
 ) -> tuple[PipelineRecord, Mapping[str, bytes]]:
     """The record of the job with everything looked up, and the code of its steps by digest. Nothing is written but
-    environments that have to be built, of which *say* is told.
+    environments that have to be built, of which *say* is told; without it none are.
     """
     refuse_what_is_not_run(dict(request.body))
     name = _checked_name(request.name or new_job_name())
-    user = pwd.getpwuid(os.getuid()).pw_name
+    user = user_name()
     with located(request.given):
         inputs = bound_inputs(ws, request.body, request.given)
         outputs = _outputs(ws, request, ws.jobs / user / name)
     parts = Parts(ws, inputs, request.compute, say=say)
     steps = tuple(parts.step(flat) for flat in flatten(request.body, inputs))
+    with located(request.given) if "jobs" in request.given.data else contextlib.nullcontext():
+        refuse_two_places({step.name: (step.compute.name, step.compute.kind) for step in steps})
+    travelling, secret = _variables(inputs, outputs, steps)
     lost = [f"No step writes the output {one!r} of the pipeline." for one in unwritten_outputs(request.body)]
     record = PipelineRecord(
         name=name,
@@ -97,8 +109,20 @@ def sealed_record(
         request_sha256=sha256(canonical(dict(request.asked))),
         warnings=(*parts.warnings, *lost),
         properties={**request.properties, "definition": dict(request.body)},
+        travelling=travelling,
+        secrets=secret,
+        dependency=checked_dependency(request.dependency, steps[0].compute.kind),
     )
     return record, parts.codes
+
+
+def _variables(
+    inputs: Mapping[str, PipelineInput], outputs: Mapping[str, PipelineOutput], steps: Sequence[PipelineStep]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the environment variables that reaching addresses takes, and which of them hold secrets."""
+    named = [(one.value, one.options) for one in inputs.values()] + [(o.path, o.options) for o in outputs.values()]
+    named += [(one.value, one.options) for step in steps for one in step.inputs.values() if one.kind == "path"]
+    return credentials.travelling_variables([options for path, options in named if is_remote(path)])
 
 
 def bound_inputs(ws: Workspace, body: Mapping[str, Any], given: Loaded) -> dict[str, PipelineInput]:
@@ -141,7 +165,10 @@ def _value(ws: Workspace, given: Loaded, name: str, port: Mapping[str, Any], wri
         if {value.type, port["type"]} == {"uri_file", "uri_folder"}:
             raise _problem(f"{at}.type", f"the input {name!r} is a {port['type']}", value.type, str(port["type"]))
         place = resolve_place(ws, path, value.type or port["type"], given.folder, field=f"{at}.path")
-        return PipelineInput(port["type"], readable(place.path, value.mode or port.get("mode"), at), place.digest)
+        asked = {**place.options, **(given.data.get("storage_options") or {}), **value.storage_options}
+        options = storage_options(place.path, port["type"], asked, f"{at}.path")
+        direct = "direct" in (value.mode, port.get("mode"))
+        return PipelineInput(port["type"], place.path, place.digest, options, direct)
     if literal is None and value.path is not None:
         raise _problem(f"{at}.path", f"the input {name!r} is a {port['type']}", value.path, "a value, not a path")
     if literal is None:
@@ -157,8 +184,9 @@ def _default(name: str, port: Mapping[str, Any]) -> PipelineInput | None:
         return None
     given = port["default"]
     if isinstance(given, Mapping):
-        path = readable(given["path"], port.get("mode"), f"inputs.{name}")
-        return PipelineInput(port["type"], path, given.get("digest", ""))
+        options = storage_options(given["path"], port["type"], given.get("storage_options") or {}, f"inputs.{name}")
+        direct = port.get("mode") == "direct"
+        return PipelineInput(port["type"], given["path"], given.get("digest", ""), options, direct)
     return PipelineInput(port["type"], check_literal(port, given))
 
 
@@ -176,7 +204,9 @@ def _outputs(ws: Workspace, request: PipelineRequest, job: Path) -> dict[str, Pi
         register = node.get("register_as") or (
             f"{default_name}:{port['version']}" if "version" in port else default_name
         )
-        found[name] = PipelineOutput(port["type"], str(where), register)
+        asked = {**(request.given.data.get("storage_options") or {}), **value.storage_options}
+        options = storage_options(str(where), port["type"], asked, f"outputs.{name}.path")
+        found[name] = PipelineOutput(port["type"], str(where), register, options)
     return found
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from hpcbatch.dataio import addresses, credentials
 from hpcbatch.errors import SpecError
 from hpcbatch.fs import publish
 from hpcbatch.operations.versions import find_asset, local_path
@@ -22,10 +25,13 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 @dataclass(frozen=True)
 class Place:
-    """An absolute path or a URL; `digest` is that of its content where it is known never to change."""
+    """An absolute path or a URL; `digest` is that of its content where it is known never to change, `options` are the
+    storage options of a registered URL.
+    """
 
     path: str
     digest: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def resolve_place(ws: Workspace, text: str, kind: str, folder: Path, *, field: str) -> Place:
@@ -43,17 +49,18 @@ def resolve_place(ws: Workspace, text: str, kind: str, folder: Path, *, field: s
     return Place(str(_of_type(local_path(text, folder, field=field), kind, text, field)))
 
 
-def readable(path: str, mode: str | None, field: str) -> str:
-    """*path*, if a step can read it: files of the cluster, or a URL for a program that takes one (`mode: direct`)."""
-    if "://" in path and mode != "direct":
-        raise SpecError(
-            f"{field}: {path!r} is not on a filesystem that the cluster sees, and a step is given files.",
-            hint="Copy it to the shared filesystem and name that; or say mode: direct if the program reads URLs.",
-            field=field,
-            found=path,
-            allowed="a path, an asset, a datastore's path, or mode: direct",
-        )
-    return path
+def storage_options(path: str, kind: str, options: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """*options* for the address *path* as a job may keep them: {} for a path of the cluster.
+
+    Raises SpecError for an address that a node cannot read or that carries a secret, for a secret that is written out,
+    and for secrets of this shell that would not reach the job.
+    """
+    if not addresses.is_remote(path):
+        return {}
+    address = addresses.parse_address(path, field=field, listed=kind != "uri_file")
+    checked = credentials.checked_options(options)
+    credentials.refuse_implicit(address.protocol, checked)
+    return checked
 
 
 def datastore_path(ws: Workspace, text: str) -> Path | None:
@@ -104,7 +111,7 @@ def _asset(ws: Workspace, text: str, kind: str, field: str) -> Place:
     path = str(found["path"])
     stored = datastore_path(ws, path)
     if stored is None and _URL.match(path):
-        return Place(path)
+        return Place(path, options=found.get("storage_options") or {})
     path = str(stored or path)
     return Place(str(_of_type(Path(path), kind, text, field)))
 

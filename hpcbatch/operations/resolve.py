@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from hpcbatch.environments.build import Say
 from hpcbatch.environments.resolve import ResolvedEnvironment, built, resolve_environment
 from hpcbatch.errors import FileDamaged, HpcBatchError, SpecError
-from hpcbatch.operations.assets import ANONYMOUS, find_environment, list_environment_maps, show_compute
+from hpcbatch.operations.assets import ANONYMOUS, compute_kind, find_environment, list_environment_maps, show_compute
 from hpcbatch.operations.deployments import deployment_document
 from hpcbatch.operations.endpoints import endpoint_name, require_deployment, show_endpoint
 from hpcbatch.operations.workspace import Workspace
@@ -149,9 +148,7 @@ def resolve_compute(ws: Workspace, name: str | None, overrides: Mapping[str, Any
     `amlcompute`, or no name, means Slurm with the site's defaults where sbatch is on the PATH, else this machine.
     """
     shown: dict[str, Any] = show_compute(ws, name) if name else {"name": "default", "type": "amlcompute"}
-    kind = shown["type"]
-    if kind == "amlcompute":
-        kind = "slurm" if shutil.which("sbatch") else "local"
+    kind = compute_kind(shown)
     fields = {key: value for key, value in shown.items() if key in SLURM_FIELDS}
     if overrides and {"mem", "mem_per_cpu"} & overrides.keys():
         fields = {key: value for key, value in fields.items() if key not in ("mem", "mem_per_cpu")}

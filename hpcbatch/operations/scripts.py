@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import os
+import zipfile
 from pathlib import Path
 
 from hpcbatch.errors import SpecError
 from hpcbatch.fs.scan import read_document
+from hpcbatch.registry.ignored import FILES as IGNORE_FILES
 
 
 def check_script(code: Path, name: str) -> None:
@@ -56,6 +58,23 @@ def find_script(code: Path, name: str) -> Path:
         field="code_configuration.scoring_script",
         found=name,
         allowed="a Python file inside code",
+    )
+
+
+def check_kept(snapshot: Path, name: str, field: str, code: Path) -> None:
+    """Raises SpecError if the *snapshot* of *code* does not hold the script *name*: it may have been left out."""
+    with zipfile.ZipFile(snapshot) as archive:
+        if os.path.normpath(name) in archive.namelist():
+            return
+    ignore = next((one for one in IGNORE_FILES if (code / one).is_file()), None)
+    why = f" without what {ignore} leaves out" if ignore else ""
+    let_in = f", or write !{os.path.normpath(name)} as the last line of {ignore}" if ignore else ""
+    raise SpecError(
+        f"{field}: the script {name!r} is not in {str(code)!r}{why}.",
+        hint=f"Correct {field}{let_in}.",
+        field=field,
+        found=name,
+        allowed="a file inside code",
     )
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from hpcbatch.fs import probe, scan
 from hpcbatch.jobdir import layout
@@ -28,26 +29,54 @@ _MEANS = {
 _LIMIT = re.compile(r"(?:QOS|Assoc)(?:Max|Grp)\w+")
 
 
-def in_queue(job: JobDir, entries: Sequence[Entry]) -> Said:
-    """The state of a job of which the *entries* are in the queue and have not ended."""
+def in_queue(job: JobDir, entries: Sequence[Entry], merges: Sequence[str]) -> Said:
+    """The state of a job of which the *entries* are in the queue and have not ended; *merges* had been submitted before
+    it was looked at.
+    """
     workers = [e for e in entries if not is_merge(e.name)]
     running = [e for e in workers if e.state in (State.RUNNING, State.COMPLETING)]
     held = [e for e in workers or entries if e.state is State.HELD]
     again = f"hpcbatch job resume --name {job.record.name}"
     parts = [f"Held ({held[0].reason}). Let it run: {again}"] if held else []
     if running:
-        parts.insert(0, f"{len(running)} array tasks are running.")
+        parts.insert(0, f"{_tasks(running, 'is', 'are')} running.")
         if gone := [e for e in running if _has_ended(job, e)]:
-            parts.append(f"{len(gone)} of them have ended, which Slurm has not noticed yet. Do not wait: {again}")
+            parts.append(f"{len(gone)} of them have ended, which Slurm has yet to notice. If it does not: {again}")
     if returning := [e for e in entries if e.state is State.PENDING and e.reason == "BeginTime"]:
-        what = "array tasks wait" if workers else "The merge waits"
-        parts.append(f"{len(returning)} {what} to run again (requeued)." if workers else f"{what} to run again.")
+        what = _tasks(returning, "waits", "wait") if workers else "The merge waits"
+        parts.append(f"{what} to run again{' (requeued)' * bool(workers)}.")
     if workers and not parts:
         parts.append(_waiting(next((e for e in workers if e.reason != "Dependency"), workers[0])))
     if not workers and not parts:
         parts.append("The merge is running or waiting to.")
     parts += _unfinished_submission(job, entries, again)
+    if gone_merge := merge_that_left(entries, merges):
+        parts.append(f"The merge behind them, Slurm job {gone_merge}, has left the queue. Submit another: {again}")
     return ("Running" if running else "Queued" if workers else "Finalizing"), " ".join(parts)
+
+
+def canceling(job: JobDir) -> str:
+    """What to do when a canceled job does not leave the queue: its end was asked for once, maybe in vain."""
+    return f"Its Slurm jobs are about to end. If they do not: hpcbatch job cancel --name {job.record.name}"
+
+
+def merge_that_left(entries: Sequence[Entry], merges: Sequence[str]) -> str:
+    """The Slurm job id of the last of *merges* if none is in the queue any more behind array tasks that are: somebody
+    cancelled it alone. Empty if not.
+    """
+    left = merges and entries and not any(is_merge(e.name) for e in entries)
+    return merges[-1] if left else ""
+
+
+def merge_ids(job: JobDir) -> list[str]:
+    """The Slurm job ids of the merges of the newest round that were submitted, in this order."""
+    latest = job.rounds()[-1]
+    notes = [job.document(job.paths.round(latest) / layout.merge_name(n)) or {} for n in merges_noted(job, latest)]
+    return [str(note.get("slurm_job_id", "")) for note in notes]
+
+
+def _tasks(entries: Sequence[Entry], one: str, many: str) -> str:
+    return f"{len(entries)} array {'task' if len(entries) == 1 else 'tasks'} {one if len(entries) == 1 else many}"
 
 
 def not_in_queue(job: JobDir) -> Said:
@@ -67,25 +96,30 @@ def not_in_queue(job: JobDir) -> Said:
     if refused and not groups_noted(job, latest):
         where, why = refused.get("node"), refused.get("message")
         return "NotResponding", f"Stalled: {where} could not submit round {latest}: {why} Submit it from here: {again}"
-    word, text = stalled(job)
-    text = _silent_merge(job, latest) + text
-    return word, f"{text} Accounting says: {said}." if said else text
+    merges = merge_ids(job)
+    words = _words_of(job, f"{merges[-1]}_0_log.out") if merges else ""  # submitit's name for it
+    silent = f"The merge, Slurm job {merges[-1]}, ended without a word. " if merges and not words else ""
+    word, text = stalled(job, words)
+    return word, f"{silent}{text} Accounting says: {said}." if said else silent + text
 
 
-def _silent_merge(job: JobDir, round_number: int) -> str:
-    """A sentence if the merge that was to go on ended before it could say anything: its node is to blame then."""
-    numbers = merges_noted(job, round_number)
-    note = job.document(job.paths.round(round_number) / layout.merge_name(numbers[-1])) if numbers else None
-    if not note:
+def _words_of(job: JobDir, log: str) -> str:
+    """The first line of the last that a merge said in its *log*; "" of one that ended before it could: its node is to
+    blame then.
+    """
+    if log not in scan.names(job.paths.slurm):
         return ""
-    log = f"{note['slurm_job_id']}_0_log.out"  # submitit's name for it
-    there = log in scan.names(job.paths.slurm)
-    spoke = there and any(line.startswith(b"-- ") for line in scan.read_document(job.paths.slurm / log).splitlines())
-    return "" if spoke else f"The merge, Slurm job {note['slurm_job_id']}, ended without a word. "
+    lines = scan.read_document(job.paths.slurm / log).decode("utf-8", "replace").splitlines()
+    return next((line[3:] for line in reversed(lines) if line.startswith("-- ")), "")
 
 
-def stalled(job: JobDir) -> Said:
-    """The state of a job that nothing works on any more."""
+def stalled_here(job: JobDir) -> Said:
+    """The state of a job on this machine that nothing works on any more."""
+    return stalled(job, _words_of(job, "merge.out"))
+
+
+def stalled(job: JobDir, words: str) -> Said:
+    """The state of a job that nothing works on any more, and whose last merge ended with these *words*."""
     again = f"hpcbatch job resume --name {job.record.name}"
     unsent = [name for name in scan.names(job.paths.merge) if name.startswith("UNSENT.")]
     if unsent:
@@ -94,6 +128,9 @@ def stalled(job: JobDir) -> Said:
         return "NotResponding", f"{kept} Send them again: {again}"
     if probe.free_bytes(job.root) < _NEARLY_FULL_BYTES:
         text = f"Stalled: the filesystem of {str(job.root)!r} is full. Free some space, then: {again}"
+    elif words.startswith("ERROR: "):  # it would end in the same way unless something is done about it
+        why = words.removeprefix("ERROR: ").rstrip()
+        text = f"Stalled: {why}" if why.endswith(again) else f"Stalled: {why} When that is put right: {again}"
     else:
         text = f"Stalled: nothing runs, and it has no verdict. Continue it: {again}"
     return "NotResponding", text
@@ -111,9 +148,9 @@ def phantoms(job: JobDir, entries: Sequence[Entry]) -> list[Entry]:
     return [e for e in running[:_MAX_LOOKED_AT] if _has_ended(job, e)]
 
 
-def owner(job: JobDir) -> str:
-    """The uid in whose queue the job is; "" for the caller's own."""
-    uid = os.stat(job.root).st_uid
+def owner(root: Path) -> str:
+    """The uid in whose queue the job in the folder *root* is; "" for the caller's own."""
+    uid = os.stat(root).st_uid
     return "" if uid == os.geteuid() else str(uid)
 
 

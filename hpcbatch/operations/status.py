@@ -117,8 +117,10 @@ def _tracked(job: JobDir) -> dict[str, Any]:
     return {"mlflow": {"run_id": job.record.uuid, "tracking_uri": (job.root / "mlruns").as_uri()}}
 
 
-def progress_of(job: JobDir, coverage: Coverage | None = None) -> dict[str, Any]:
-    """Counts from the verdict, or from the ledgers while there is none, with the first failures."""
+def progress_of(job: JobDir, coverage: Coverage | None = None, *, over: bool = False) -> dict[str, Any]:
+    """Counts from the verdict, or from the ledgers while there is none, with the first failures. When it is *over*
+    without a verdict nothing runs any more, and what was begun is lost.
+    """
     verdict = job.verdict()
     if verdict is not None:
         keys = (
@@ -138,7 +140,7 @@ def progress_of(job: JobDir, coverage: Coverage | None = None) -> dict[str, Any]
         files = {"files": verdict["files"]} if "files" in verdict else {}
         return {key: verdict.get(key) for key in keys} | {"output": verdict.get("output")} | files
     found = coverage or read_coverage(job)
-    done = found.items_done(job.record.scoring.mini_batch_size, job.record.items)
+    done = found.items_done(job)
     return {
         "items_succeeded": done - found.items_failed,
         "items_failed": found.items_failed,
@@ -149,7 +151,7 @@ def progress_of(job: JobDir, coverage: Coverage | None = None) -> dict[str, Any]
         "failures": found.reports(),
         "failures_by_cause": found.failures_by_cause(),
         "run_s": round(found.run_ms / 1000, 3),
-        "accounting": asdict(found.accounting(over=False)),
+        "accounting": asdict(found.accounting(over=over)),
         "story": list(lessons_of(job, job.rounds()[-1]).story),
     }
 
@@ -172,18 +174,19 @@ def _local(job: JobDir) -> Status:
         return Status("Canceled", "The job was canceled.")
     if not any(name.startswith("local-") for name in scan.names(job.paths.rounds)):
         return Status("NotStarted", f"It was never started. Start it: hpcbatch job resume --name {job.record.name}")
-    return Status(*slurm_state.stalled(job))
+    return Status(*slurm_state.stalled_here(job))
 
 
 def _slurm(job: JobDir, queue: Queue) -> Status:
+    merges = slurm_state.merge_ids(job)
     try:
-        entries = tuple(queue(job.record.slurm_name, slurm_state.owner(job)))
+        entries = tuple(queue(job.record.slurm_name, slurm_state.owner(job.root)))
     except SchedulerError as error:
-        word = "CancelRequested" if job.canceled() else "Running"
-        return Status(word, f"Slurm does not answer, so this is a guess from the job's files. {error.message}")
+        word, then = ("CancelRequested", f" {slurm_state.canceling(job)}") if job.canceled() else ("Running", "")
+        return Status(word, f"Slurm does not answer, so this is a guess from the job's files. {error.message}{then}")
     live = [e for e in entries if e.state is not State.ENDED]
     if not live:
         return Status(*slurm_state.not_in_queue(job))
     if job.canceled():
-        return Status("CancelRequested", slurm=entries)
-    return Status(*slurm_state.in_queue(job, live), slurm=entries)
+        return Status("CancelRequested", slurm_state.canceling(job), slurm=entries)
+    return Status(*slurm_state.in_queue(job, live, merges), slurm=entries)

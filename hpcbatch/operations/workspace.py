@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import SpecError
-from hpcbatch.fs.publish import explained
+from hpcbatch.fs.owned import require_own_folder, user_name
+from hpcbatch.fs.publish import explained, make_directory
 from hpcbatch.fs.scan import read_document
 from hpcbatch.registry.store import Registry, Stream
+
+_INERT_FOR_SBATCH = re.compile(r"[A-Za-z0-9_./@+=:,-]+")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,35 @@ def open_workspace(name: str | None = None) -> Workspace:
             allowed="a folder",
         )
     return Workspace(root)
+
+
+def user_jobs(ws: Workspace) -> Path:
+    """The folder of this user's jobs."""
+    return ws.jobs / user_name()
+
+
+def make_jobs_folder(ws: Workspace) -> None:
+    """Make `jobs`, which is everybody's, as /tmp is, and in it this user's folder, which is private. Raises
+    FilesystemError, also if somebody else made it.
+    """
+    make_directory(ws.root, 0o755)
+    make_directory(ws.jobs, 0o1777)
+    make_directory(user_jobs(ws), 0o700)
+    require_own_folder(user_jobs(ws))
+
+
+def refuse_for_sbatch(folder: Path) -> None:
+    """Raise SpecError for a job directory whose path sbatch, or its file name patterns (`%`), would read as something
+    else.
+    """
+    if not _INERT_FOR_SBATCH.fullmatch(str(folder)):
+        raise SpecError(
+            f"The job directory {str(folder)!r} has characters that sbatch does not take in a path.",
+            hint="Use a workspace whose path has letters, digits and ./_-@+=:, only: -w PATH",
+            field="workspace",
+            found=str(folder),
+            allowed="letters, digits and ./_-@+=:,",
+        )
 
 
 def read_config() -> dict[str, Any]:

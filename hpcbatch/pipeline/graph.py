@@ -76,6 +76,16 @@ def units(steps: Sequence[PipelineStep], largest: int) -> list[Unit]:
     return found
 
 
+def halved(cut: Sequence[Unit], number: int) -> list[Unit]:
+    """*cut* with unit *number*, of at least two steps, in two parts; those after it are numbered on."""
+    parts: list[Unit] = []
+    for unit in cut:
+        middle = len(unit.steps) // 2
+        pieces = (unit.steps[:middle], unit.steps[middle:]) if unit.number == number else (unit.steps,)
+        parts += [Unit(len(parts) + at, piece, unit.parents) for at, piece in enumerate(pieces)]
+    return parts
+
+
 def _alike(step: PipelineStep, parents: Sequence[str]) -> str:
     compute = step.compute
     about = [compute.name, compute.tier, dict(compute.slurm), step.instance_count, tasks_per_node(step), list(parents)]

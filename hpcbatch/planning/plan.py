@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from hpcbatch.records.plan import Range
@@ -10,6 +11,34 @@ from hpcbatch.records.plan import Range
 def mini_batch_count(items: int, mini_batch_size: int) -> int:
     """How many mini-batches *items* make; Azure ML cuts strictly by count."""
     return -(-items // mini_batch_size)
+
+
+def counts_by_size(sizes: Iterable[int], most: int) -> list[int]:
+    """How many items each mini-batch has where it may hold *most* bytes; an item that is larger is one of its own."""
+    counts: list[int] = []
+    held = 0
+    for size in sizes:
+        if counts and held + size <= most:
+            counts[-1] += 1
+            held += size
+        else:
+            counts.append(1)
+            held = size
+    return counts
+
+
+def by_partition(names: Sequence[bytes], keys: Sequence[str]) -> list[list[int]]:
+    """The items of each partition, in the order of their first items: those whose folders `KEY=VALUE` have the same
+    values for all *keys*. Raises LookupError with the name of an item that lacks one.
+    """
+    wanted = [os.fsencode(key) for key in keys]
+    found: dict[tuple[bytes, ...], list[int]] = {}
+    for number, name in enumerate(names):
+        values = dict(part.split(b"=", 1) for part in name.split(b"/")[:-1] if b"=" in part)
+        if any(key not in values for key in wanted):
+            raise LookupError(os.fsdecode(name))
+        found.setdefault(tuple(values[key] for key in wanted), []).append(number)
+    return list(found.values())
 
 
 def group_count(mini_batches: int, *, at_once: int, wanted: int | None = None) -> int:
@@ -37,17 +66,6 @@ def cut(leftover: Sequence[Range], groups: int) -> Iterator[list[Range]]:
             start += take
             need -= take
         yield ranges
-
-
-def as_ranges(numbers: Iterable[int]) -> list[Range]:
-    """Ascending *numbers* as ranges [start, stop)."""
-    ranges: list[Range] = []
-    for number in numbers:
-        if ranges and ranges[-1][1] == number:
-            ranges[-1] = (ranges[-1][0], number + 1)
-        else:
-            ranges.append((number, number + 1))
-    return ranges
 
 
 def windows(groups: int, limit: int) -> list[Range]:

@@ -145,10 +145,10 @@ def parse_job(data: bytes, source: str) -> JobRecord:
             raise FileDamaged(f"{source}: schema {document.get('schema')!r}, expected {SCHEMA!r}.", hint=hint)
         parts = {"scoring": ScoringPart, "compute": ComputePart, "model": ModelPart, "code": CodePart,
                  "remote_input": RemotePart, "remote_output": RemotePart}  # fmt: skip
-        values = _known(JobRecord, document)
+        values = known_fields(JobRecord, document)
         for key, kind in parts.items():
             if values.get(key) is not None:
-                values[key] = kind(**_known(kind, values[key]))
+                values[key] = kind(**known_fields(kind, values[key]))
         for key in ("warnings", "travelling", "secrets"):
             values[key] = tuple(values.get(key, ()))
         return JobRecord(**values)
@@ -156,6 +156,7 @@ def parse_job(data: bytes, source: str) -> JobRecord:
         raise FileDamaged(f"{source} is not a job record: {error}", hint=hint) from error
 
 
-def _known(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+def known_fields(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    """What *document* says of the fields that the dataclass *kind* has: a newer hpcbatch may have written more."""
     known = {f.name for f in fields(kind)}
     return {key: value for key, value in document.items() if key in known}

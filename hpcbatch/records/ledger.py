@@ -39,7 +39,7 @@ class Kind(enum.IntEnum):
     FAIL = 4  # one try failed (`FLAG_FINAL`: and no more will be made); the reason is in the segment
     SYNC = 5  # everything before this record is durable
     RELEASE = 6  # a preemption or a time limit was noticed: what is unfinished does not count as a failed start
-    FENCED = 7  # a later attempt exists; this one gives way
+    FENCED = 7  # a later attempt exists, or the job was canceled; this one gives way
     END = 8  # the attempt finished its group
     ABORT = 9  # the attempt gave up; the reason is in the segment
     INIT = 10  # init() of one driver ended; `run_ms` from the start of its process

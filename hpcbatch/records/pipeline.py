@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from hpcbatch.errors import FileDamaged
 from hpcbatch.ids import canonical
-from hpcbatch.records.job import CodePart, ComputePart
+from hpcbatch.records.job import CodePart, ComputePart, known_fields
 
 SCHEMA = "hpcbatch.pipeline/1"
 
@@ -23,13 +23,16 @@ class StepInput:
 
     `kind` is `literal` (`value` is the text), `path` (an absolute path or a URL), `input` (the name of an input of
     the pipeline) or `step` (`"<step>.<output>"`). An optional input without a value is absent from the step.
-    `digest` is the content of a path where it is known beforehand (a registered version), else empty.
+    `digest` is the content of a path where it is known beforehand (a registered version), else empty. A URL is fetched
+    on the node, with `options` (credentials by reference), unless it is `direct`: then the program reads it.
     """
 
     type: str
     kind: str
     value: str
     digest: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,11 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class ParallelPart:
-    """How a parallel step cuts and scores its input: `input` and `append_row_to` name inputs/outputs of the step."""
+    """How a parallel step cuts and scores its input: `input` and `append_row_to` name inputs/outputs of the step.
+
+    Mini-batches are the partitions of `partition_keys` where there are some, hold `mini_batch_bytes` where that is not
+    0, else `mini_batch_size` items.
+    """
 
     entry_script: str
     input: str
@@ -60,6 +67,8 @@ class ParallelPart:
     max_retries: int
     timeout_s: float
     logging_level: str
+    mini_batch_bytes: int = 0
+    partition_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,15 +114,18 @@ class PipelineInput:
     type: str
     value: str
     digest: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    direct: bool = False
 
 
 @dataclass(frozen=True)
 class PipelineOutput:
-    """One output of the pipeline: an absolute folder or file, or a URL."""
+    """One output of the pipeline: an absolute folder or file, or a URL that is written with `options`."""
 
     type: str
     path: str
     register_as: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,9 @@ class PipelineRecord:
     request_sha256: str  # digest of what was asked: the same job name with another request is a conflict
     warnings: tuple[str, ...] = ()
     properties: Mapping[str, Any] = field(default_factory=dict)
+    travelling: tuple[str, ...] = ()  # names of environment variables that fetching and putting need
+    secrets: tuple[str, ...] = ()  # those of them that hold secrets: not for user code
+    dependency: str = ""  # what Slurm waits for before the first steps, as sbatch(1) has it
 
     @property
     def slurm_name(self) -> str:
@@ -168,18 +183,19 @@ def parse_pipeline(data: bytes, source: str) -> PipelineRecord:
         document = json.loads(data)
         if document.get("schema") != SCHEMA:
             raise FileDamaged(f"{source}: schema {document.get('schema')!r}, expected {SCHEMA!r}.", hint=hint)
-        values = _known(PipelineRecord, document)
+        values = known_fields(PipelineRecord, document)
         values["inputs"] = {k: _built(PipelineInput, v) for k, v in values["inputs"].items()}
         values["outputs"] = {k: _built(PipelineOutput, v) for k, v in values["outputs"].items()}
         values["steps"] = tuple(_step(step) for step in values["steps"])
-        values["warnings"] = tuple(values.get("warnings", ()))
+        for key in ("warnings", "travelling", "secrets"):
+            values[key] = tuple(values.get(key, ()))
         return PipelineRecord(**values)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise FileDamaged(f"{source} is not a pipeline record: {error}", hint=hint) from error
 
 
 def _step(document: Mapping[str, Any]) -> PipelineStep:
-    values = _known(PipelineStep, document)
+    values = known_fields(PipelineStep, document)
     values["inputs"] = {k: _built(StepInput, v) for k, v in values["inputs"].items()}
     values["outputs"] = {k: _built(StepOutput, v) for k, v in values["outputs"].items()}
     values["optional_inputs"] = tuple(values["optional_inputs"])
@@ -187,13 +203,10 @@ def _step(document: Mapping[str, Any]) -> PipelineStep:
     for key, kind in (("code", CodePart), ("parallel", ParallelPart)):
         if values.get(key) is not None:
             values[key] = _built(kind, values[key])
+    if values.get("parallel") is not None:
+        values["parallel"] = replace(values["parallel"], partition_keys=tuple(values["parallel"].partition_keys))
     return PipelineStep(**values)
 
 
 def _built(kind: Any, document: Mapping[str, Any]) -> Any:
-    return kind(**_known(kind, document))
-
-
-def _known(kind: Any, document: Mapping[str, Any]) -> dict[str, Any]:
-    known = {f.name for f in fields(kind)}
-    return {key: value for key, value in document.items() if key in known}
+    return kind(**known_fields(kind, document))

@@ -8,6 +8,7 @@ Both are flat binary so that a worker maps the file and touches only its own par
               | ranges (start u64, stop u64)
 
 The blob holds each item's path below the input folder; items of one mini-batch are separated by NUL, which no path has.
+A `mini_batch_size` of 0 in the header says that mini-batches have different numbers of items.
 Where the items are fetched from another place, the header has `names_bytes`, the length of that blob, and a second
 table of offsets and a second blob follow: for each item its stamp, `SIZE TAG`, each part empty where listing did not
 tell it.
@@ -23,6 +24,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from typing import Any
 
 from hpcbatch.errors import FileDamaged
@@ -74,7 +76,9 @@ class Manifest:
         return sum(int(stamp.partition(" ")[0] or 0) for stamp in self.stamps(mini_batch))
 
     def item_count(self, mini_batch: int) -> int:
-        """How many items the mini-batch has: `mini_batch_size`, fewer in the last one."""
+        """How many items the mini-batch has: `mini_batch_size`, fewer in the last one; or what was planned for it."""
+        if not self.mini_batch_size:
+            return self.payload(mini_batch).count(b"\0") + 1
         return min(self.mini_batch_size, self.items - mini_batch * self.mini_batch_size)
 
 
@@ -104,27 +108,33 @@ class Plan:
 
 
 def pack_manifest(
-    names: Sequence[bytes], *, root: str, mini_batch_size: int, stamps: Sequence[bytes] | None = None
+    names: Sequence[bytes],
+    *,
+    root: str,
+    mini_batch_size: int,
+    stamps: Sequence[bytes] | None = None,
+    counts: Sequence[int] = (),
 ) -> bytes:
     """The manifest file for *names* (paths below *root*, in input order), with a stamp for each where they are
-    fetched.
+    fetched. With a *mini_batch_size* of 0, *counts* says how many items each mini-batch has, at least one.
     """
-    offsets, parts = _joined(names, mini_batch_size)
+    offsets, parts = _joined(names, mini_batch_size, counts)
     header = {"root": os.fsencode(root).decode("latin-1"), "items": len(names), "mini_batch_size": mini_batch_size,
               "mini_batches": len(offsets) - 1}  # fmt: skip
     if stamps is None:
         return b"".join([_head(_MANIFEST, header), _little(offsets), *parts])
-    stamp_offsets, stamp_parts = _joined(stamps, mini_batch_size)
+    stamp_offsets, stamp_parts = _joined(stamps, mini_batch_size, counts)
     header["names_bytes"] = offsets[-1]
     return b"".join(
         [_head(_MANIFEST, header), _little(offsets), *parts, _little(stamp_offsets), *stamp_parts]
     )  # fmt: skip
 
 
-def _joined(values: Sequence[bytes], mini_batch_size: int) -> tuple[array[int], list[bytes]]:
+def _joined(values: Sequence[bytes], mini_batch_size: int, counts: Sequence[int]) -> tuple[array[int], list[bytes]]:
     offsets, parts, at = array("Q", [0]), [], 0
-    for first in range(0, len(values), mini_batch_size):
-        part = b"\0".join(values[first : first + mini_batch_size])
+    firsts = range(0, len(values), mini_batch_size) if mini_batch_size else accumulate(counts, initial=0)
+    for first, count in zip(firsts, repeat(mini_batch_size) if mini_batch_size else counts, strict=False):
+        part = b"\0".join(values[first : first + count])
         at += len(part)
         offsets.append(at)
         parts.append(part)

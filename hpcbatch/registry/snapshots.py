@@ -27,6 +27,7 @@ from hpcbatch.fs.publish import (
 )
 from hpcbatch.fs.scan import read_document
 from hpcbatch.ids import canonical, sha256
+from hpcbatch.registry.ignored import Ignored, ignored_in
 from hpcbatch.registry.store import folder_mode
 
 _SKIPPED = {"__pycache__", ".git", ".ipynb_checkpoints"}
@@ -59,8 +60,25 @@ class ModelSnapshot:
 class _File:
     name: str
     source: Path
+    top: str  # the real path of the folder, or of the file itself, that was named: nothing outside is read
     size_bytes: int
     executable: bool
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What of a folder goes into a snapshot. `top` is its real path; names in the snapshot begin with `prefix`."""
+
+    top: str
+    prefix: str
+    skip: Callable[[str], bool]
+    ignored: Ignored | None
+
+    def leave_out(self, entry: os.DirEntry[str], name: str) -> bool:
+        if self.ignored is None:
+            return False
+        inside, is_folder = name.removeprefix(self.prefix), entry.is_dir(follow_symlinks=False)
+        return self.ignored.leaves_out(inside, is_folder=is_folder, is_link=entry.is_symlink())
 
 
 def code_file(root: Path, digest: str) -> Path:
@@ -76,9 +94,10 @@ def model_folder(root: Path, digest: str) -> Path:
 def put_code(root: Path, folder: Path | None, includes: Sequence[Path] = ()) -> CodeSnapshot:
     """Keep a copy of the code in *folder* (or of the one file *folder*) under *root*, with *includes* beside it.
 
-    The same files give the same digest, whoever puts them in, and when. Compiled Python, `.git` and checkpoints are
-    left out. Each file or folder of *includes* stands at the top of the copy under its own name. Raises SpecError for
-    an empty folder, special files, symbolic links that lead out of the folder, and an include whose name is taken.
+    The same files give the same digest, whoever puts them in, and when. Compiled Python, `.git`, checkpoints, and what
+    an ignore file at the top of the folder says (registry/ignored.py) are left out. Each file or folder of *includes*
+    stands at the top of the copy under its own name. Raises SpecError for an empty folder, special files, symbolic
+    links that lead out of the folder, and an include whose name is taken.
     """
     files = [] if folder is None else _files(folder, prefix="", skip=_skip_code)
     for include in includes:
@@ -116,7 +135,8 @@ def _with_include(files: list[_File], include: Path) -> list[_File]:
 
 
 def put_model(root: Path, path: Path) -> ModelSnapshot:
-    """Keep a copy of the model file or folder *path* under *root*; nothing is copied if it is there already.
+    """Keep a copy of the model file or folder *path* under *root*; nothing is copied if it is there already. What an
+    ignore file at the top of the folder says is left out, as it is of code.
 
     Raises SpecError like `put_code`, and FileDamaged if a file changed while it was copied.
     """
@@ -151,29 +171,34 @@ def _files(path: Path, *, prefix: str, skip: Callable[[str], bool]) -> list[_Fil
     with explained(path):
         status = os.stat(path)
         if stat.S_ISREG(status.st_mode):
-            return [_File(_name(path.name, path), path, status.st_size, bool(status.st_mode & 0o100))]
+            size, executable = status.st_size, bool(status.st_mode & 0o100)
+            return [_File(_name(path.name, path), path, os.path.realpath(path), size, executable)]
         if not stat.S_ISDIR(status.st_mode):
             raise _refused(path, "is neither a file nor a folder", "a file or a folder")
-        found = sorted(_walk(path, prefix, os.path.realpath(path), skip, ()), key=lambda one: one.name)
+        ignored = ignored_in(path)
+        rules = _Rules(os.path.realpath(path), f"{prefix}/" if prefix else "", skip, ignored)
+        found = sorted(_walk(path, prefix, rules, ()), key=lambda one: one.name)
     if not found:
-        raise _refused(path, "holds no files", "a folder with files")
+        but = f" but what {ignored.file.name} leaves out" if ignored else ""
+        raise _refused(path, f"holds no files{but}", "a folder with files")
     return found
 
 
-def _walk(
-    folder: Path, prefix: str, top: str, skip: Callable[[str], bool], above: tuple[tuple[int, int], ...]
-) -> Iterator[_File]:
+def _walk(folder: Path, prefix: str, rules: _Rules, above: tuple[tuple[int, int], ...]) -> Iterator[_File]:
+    top = rules.top
     status = os.stat(folder)
     here = (status.st_dev, status.st_ino)
     if here in above:
         raise _refused(folder, "is a symbolic link to a folder around it", "no links that go in circles")
     with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not skip(entry.name)]
+        found = [entry for entry in entries if not rules.skip(entry.name)]
     for entry in found:
         path = folder / entry.name
         name = _name(f"{prefix}/{entry.name}" if prefix else entry.name, path)
-        if entry.is_symlink() and not os.path.realpath(path).startswith(top.rstrip("/") + "/"):
-            raise _refused(path, "is a symbolic link that leads out of the folder", "files inside the folder")
+        if rules.leave_out(entry, name):
+            continue
+        if entry.is_symlink() and not _inside(os.path.realpath(path), top):
+            raise _leads_out(path)
         try:
             status = entry.stat()
         except FileNotFoundError:
@@ -183,11 +208,19 @@ def _walk(
                 raise
             raise _refused(path, "is a symbolic link to itself", "files that exist") from None
         if stat.S_ISDIR(status.st_mode):
-            yield from _walk(path, name, top, skip, (*above, here))
+            yield from _walk(path, name, rules, (*above, here))
         elif stat.S_ISREG(status.st_mode):
-            yield _File(name, path, status.st_size, bool(status.st_mode & 0o100))
+            yield _File(name, path, top, status.st_size, bool(status.st_mode & 0o100))
         else:
             raise _refused(path, "is neither a file nor a folder", "plain files")
+
+
+def _inside(real: str, top: str) -> bool:
+    return real == top or real.startswith(top.rstrip("/") + "/")
+
+
+def _leads_out(path: Path) -> SpecError:
+    return _refused(path, "is a symbolic link that leads out of the folder", "files inside the folder")
 
 
 def _name(name: str, path: Path) -> str:
@@ -239,9 +272,18 @@ def _zip_one(archive: zipfile.ZipFile, one: _File) -> None:
 
 
 def _opened(one: _File) -> BinaryIO:
-    """The file, open for reading; never hangs if something else took its name meanwhile."""
+    """The file, open for reading; never hangs if something else took its name meanwhile.
+
+    What counts is where the open file is, not where its name led a moment ago: whoever may write in the folder could
+    make it a link to a file that only this user may read. Raises SpecError for such a one.
+    """
     fd = os.open(one.source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    return open(fd, "rb", buffering=0)
+    file = open(fd, "rb", buffering=0)  # noqa: SIM115  # the caller's
+    real = os.readlink(f"/proc/self/fd/{file.fileno()}").removesuffix(" (deleted)")
+    if _inside(real, one.top) and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise _leads_out(one.source)
 
 
 def _index_entry(one: _File) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import errno
 import json
 import logging
 import os
-import pwd
 import random
 import re
 import stat
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import Conflict, FileDamaged, FilesystemError, SpecError
-from hpcbatch.fs.owned import refuse_links_of_others
+from hpcbatch.fs.owned import refuse_links_of_others, user_name
 from hpcbatch.fs.publish import create_once, explained, filesystem_error, make_directory
 from hpcbatch.fs.scan import names, read_document
 from hpcbatch.ids import canonical, sha256
@@ -46,7 +45,7 @@ class Revision:
     @property
     def author(self) -> str:
         """Who owns the file. What the document says about its author is not believed."""
-        return _user_name(self.author_uid)
+        return user_name(self.author_uid)
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Stream:
             "revision": number,
             "previous_sha256": head.sha256 if head else None,
             "op": op,
-            "author": _user_name(os.geteuid()),
+            "author": user_name(os.geteuid()),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "document": document,
         }
@@ -204,13 +203,6 @@ def folder_mode(folder: Path) -> int:
 
 def _file(number: int) -> str:
     return f"r{number:08d}.json"
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _parse(raw: bytes, status: os.stat_result, number: int, path: Path) -> Revision:

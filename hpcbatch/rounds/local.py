@@ -14,9 +14,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hpcbatch.fs import scan
+from hpcbatch.fs import publish, scan
+from hpcbatch.fs.living import lives, process_note
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.scheduler.environment import travelling
@@ -58,14 +58,14 @@ def living_in(rounds: Path) -> int:
 def claim_in(rounds: Path, pid: int) -> int:
     """Note process *pid* in the folder *rounds* unless a noted one lives; the pid of the one that does.
 
-    Notes are numbered, and a number is taken only when the process of the one before is gone: so at most one lives.
+    Notes are numbered, and a number is taken only when the process of the one before is gone: so at most one lives on
+    this machine. Another machine cannot know, and a second supervisor there does no harm: its attempts are twins.
     """
     while True:
         number, living = _latest(rounds)
-        started = _started(pid)
-        if living or not started:
+        note = process_note(pid)
+        if living or not note["started"]:
             return living
-        note: dict[str, Any] = {"pid": pid, "started": started, "boot": _boot(), "host": os.uname().nodename}
         if jobdir.publish_document(rounds / f"local-{number + 1}.json", note):
             return pid
 
@@ -75,8 +75,7 @@ def _latest(rounds: Path) -> tuple[int, int]:
     numbers = [int(name[6:-5]) for name in scan.names(rounds) if name.startswith("local-")]
     number = max(numbers, default=0)
     note = json.loads(scan.read_document(rounds / f"local-{number}.json")) if number else {}
-    alive = note and note.get("boot") == _boot() and _started(int(note["pid"])) == note.get("started")
-    return number, int(note["pid"]) if alive else 0
+    return number, int(note["pid"]) if note and lives(note) else 0
 
 
 class Supervisor:
@@ -132,8 +131,7 @@ class Supervisor:
     def _spawn(
         self, module: str, arguments: list[str], log: str, launcher: Sequence[str] = ()
     ) -> subprocess.Popen[bytes]:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        out = os.open(self._job.paths.slurm / log, flags, 0o600)
+        out = publish.open_log(self._job.paths.slurm / log)
         environment = dict(self._environment)
         if launcher:
             del environment["HPCBATCH_LIFELINE_FD"]
@@ -153,20 +151,6 @@ def main() -> int:
     os.umask(0o077)
     job = jobdir.open_job(Path(folder), digest)
     return Supervisor(job).run() if claim(job, os.getpid()) == os.getpid() else 0
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _started(pid: int) -> int:
-    """When process *pid* started, in clock ticks since boot; 0 if it is gone: tells a pid that was handed out again."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    fields = text.rpartition(")")[2].split()
-    return 0 if fields[0] == "Z" else int(fields[19])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from hpcbatch.planning.plan import windows
 from hpcbatch.rounds.once import Submission, patiently
 from hpcbatch.rounds.standing import merges_noted, round_name
 from hpcbatch.scheduler import slurm_commands
-from hpcbatch.scheduler.base import Entry, Request, Scheduler
+from hpcbatch.scheduler.base import Entry, Preemption, Request, Scheduler
 
 ROOM_S = 12.0  # how long it may take until an array task that was cancelled is no longer counted
 
@@ -73,7 +73,7 @@ def submit_round(
     return RoundIds(tuple(a.slurm_job_id for a in arrays), behind, groups - start)
 
 
-def requests_of(job: JobDir, groups: int, limit: int) -> list[Request]:
+def requests_of(job: JobDir, groups: int, limit: int, how: Preemption) -> list[Request]:
     """What the first round of a job would submit where one array has at most *limit* tasks: arrays, then the merge.
 
     Nothing is submitted or written, and the job need not exist. `ARRAY<n>` stands for the id of the n-th array.
@@ -81,7 +81,7 @@ def requests_of(job: JobDir, groups: int, limit: int) -> list[Request]:
     found: list[Request] = []
     limit = min(limit, int(job.record.compute.slurm.get("max_array_tasks") or 0) or sys.maxsize)
     for number, part in enumerate(windows(groups, limit)):
-        found.append(_array(job, 0, part, [f"ARRAY{number - 1}"] if number else []))
+        found.append(_array(job, 0, part, [f"ARRAY{number - 1}"] if number else [], how))
     return [*found, _merge(job, 0, 0, [f"ARRAY{number}" for number in range(len(found))])]
 
 
@@ -129,6 +129,7 @@ class _Round(Submission):
         self._round = round_number
         self._folder = job.paths.round(round_number)
         self._limit = 0
+        self._how: Preemption | None = None
         self.refusal = SchedulerError("Slurm accepted nothing.")
 
     def stem(self, name: str) -> str:
@@ -153,9 +154,10 @@ class _Round(Submission):
         What nothing is in front of takes the room there is, by halves; the rest can wait.
         """
         self._limit = self._limit or self._array_limit(groups)
+        self._how = self._how or preemption_of(self._job, self.scheduler)
         size = min(self._limit, groups - start)
         while True:
-            request = _array(self._job, self._round, (start, start + size), after)
+            request = _array(self._job, self._round, (start, start + size), after, self._how)
             try:
                 self.once(request, self._folder / layout.array_name(start))
             except SchedulerError as error:
@@ -210,18 +212,37 @@ def merge_job_name(job: JobDir, round_number: int, number: int) -> str:
     return f"{round_name(job, round_number)}m{number or ''}"
 
 
-def _array(job: JobDir, round_number: int, part: tuple[int, int], after: list[str]) -> Request:
+def preemption_of(job: JobDir, scheduler: Scheduler) -> Preemption:
+    """How the partition that *job* names is preempted: economy only, so where Slurm does not say, nothing is known."""
+    if partition := preemptible_partition(job):
+        with suppress(SchedulerError):  # sbatch says what is wrong
+            return scheduler.preemption(partition)
+    return Preemption()
+
+
+def preemptible_partition(job: JobDir) -> str:
+    """The one partition that the array tasks of a low-priority job go to; "" if there is none, or none is named."""
+    partition = str(_slurm_of(job).get("partition") or "")
+    return partition if job.record.compute.tier == "low_priority" and "," not in partition else ""
+
+
+def _slurm_of(job: JobDir) -> dict[str, Any]:
+    slurm: dict[str, Any] = dict(job.record.compute.slurm)
+    if job.record.compute.tier == "low_priority" and slurm.get("low_priority_partition"):
+        slurm["partition"] = slurm["low_priority_partition"]
+    return slurm
+
+
+def _array(job: JobDir, round_number: int, part: tuple[int, int], after: list[str], how: Preemption) -> Request:
     compute = job.record.compute
     start, stop = part
-    slurm: dict[str, Any] = dict(compute.slurm)
-    if compute.tier == "low_priority" and slurm.get("low_priority_partition"):
-        slurm["partition"] = slurm["low_priority_partition"]
-    slurm = _as_learned(slurm, lessons_of(job, round_number))
+    slurm = _as_learned(_slurm_of(job), lessons_of(job, round_number))
     command = [sys.executable, "-I", "-m", "hpcbatch.worker", str(job.root), job.sha256, str(round_number), str(start),
-               str(stop)]  # fmt: skip
+               str(stop), str(how.back_after_s)]  # fmt: skip
     return Request(
         name=f"{round_name(job, round_number)}w{start}-{stop}", command=command, folder=job.paths.slurm, slurm=slurm,
-        count=stop - start, throttle=compute.throttle, after=after, srun=compute.tier == "low_priority",
+        count=stop - start, throttle=compute.throttle, after=after,
+        srun=compute.tier == "low_priority" and how.early_word,
         dependency="" if round_number or start else job.record.dependency, travelling=job.record.travelling,
     )  # fmt: skip
 

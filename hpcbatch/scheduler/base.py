@@ -54,6 +54,14 @@ class Request:
     travelling: Sequence[str] = ()  # names of environment variables that go with it, beside the list of harmless ones
 
 
+@dataclass(frozen=True)
+class Preemption:
+    """How a site takes the nodes back from the array tasks of one partition."""
+
+    early_word: bool = True  # a process under srun may hear of it before the batch script does: a GraceTime begins
+    back_after_s: int = 0  # how long after SIGTERM an array task may begin again; 0: when Slurm lets it
+
+
 class Scheduler(Protocol):
     """What submission and status need."""
 
@@ -73,3 +81,6 @@ class Scheduler(Protocol):
 
     def array_limit(self) -> int:
         """How many tasks one array may have."""
+
+    def preemption(self, partition: str) -> Preemption:
+        """How *partition* is preempted. Raises SchedulerError."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
+from hpcbatch.errors import SpecError
+
 _NAMES = frozenset(
     ["HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "MODULEPATH",
      "MODULESHOME", "LMOD_CMD", "LMOD_DIR", "LMOD_PKG", "LOADEDMODULES", "BASH_ENV", "CONDA_PREFIX", "CUDA_HOME",
@@ -21,9 +23,14 @@ def travelling(names: Collection[str] = (), environ: Mapping[str, str] = os.envi
     return {k: v for k, v in environ.items() if k in _NAMES or k in _KEEP or k in names or k.startswith(_PREFIXES)}
 
 
-def missing(names: Collection[str], environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Those of *names* that are not set."""
-    return sorted(name for name in names if name not in environ)
+def require(job: str, names: Collection[str], environ: Mapping[str, str] = os.environ) -> None:
+    """Raises SpecError if one of the *names* that *job* takes along is not set."""
+    if gone := sorted(name for name in names if name not in environ):
+        raise SpecError(
+            f"Job {job} needs {' and '.join(gone)} of the environment, as it was when it was invoked.",
+            hint=f"Set it, then continue: export {gone[0]}=...; hpcbatch job resume --name {job}",
+            field="environment", found=gone,
+        )  # fmt: skip
 
 
 def staying(names: Collection[str] = (), environ: Mapping[str, str] = os.environ) -> list[str]:

@@ -20,7 +20,7 @@ import submitit
 
 from hpcbatch.errors import SchedulerError
 from hpcbatch.scheduler import slurm_commands
-from hpcbatch.scheduler.base import Entry, Request
+from hpcbatch.scheduler.base import Entry, Preemption, Request
 from hpcbatch.scheduler.environment import staying, travelling
 
 SUBMIT_DEADLINE_S = 30
@@ -41,7 +41,10 @@ class _Executor(submitit.SlurmExecutor):
 
 
 class SlurmScheduler:
-    """The Scheduler on a Slurm cluster; every method is one call of a Slurm command."""
+    """The Scheduler on a Slurm cluster; every method is one call of a Slurm command, but for `preemption`."""
+
+    def __init__(self) -> None:
+        self._config = ""
 
     def submit(self, request: Request) -> str:
         """See Scheduler.submit."""
@@ -81,7 +84,17 @@ class SlurmScheduler:
 
     def array_limit(self) -> int:
         """See Scheduler.array_limit."""
-        return slurm_commands.array_limit(slurm_commands.call(["scontrol", "show", "config"]))
+        return slurm_commands.array_limit(self._configuration())
+
+    def preemption(self, partition: str) -> Preemption:
+        """See Scheduler.preemption. The partition is asked for; the configuration once for this and `array_limit`."""
+        return slurm_commands.preemption(
+            self._configuration(), slurm_commands.call(["scontrol", "show", "partition", partition])
+        )
+
+    def _configuration(self) -> str:
+        self._config = self._config or slurm_commands.call(["scontrol", "show", "config"])
+        return self._config
 
 
 def rendered(request: Request) -> str:

@@ -9,10 +9,13 @@ import time
 from collections.abc import Sequence
 
 from hpcbatch.errors import SchedulerError
-from hpcbatch.scheduler.base import Entry, State
+from hpcbatch.scheduler.base import Entry, Preemption, State
 
 DEADLINE_S = 30.0
 DEFAULT_MAX_ARRAY_SIZE = 1001  # slurm.conf(5)
+LEAST_KILL_WAIT_S, DEFAULT_KILL_WAIT_S = 5, 30  # between SIGTERM and SIGKILL; slurmd waits the least at any rate
+DEFAULT_CRED_EXPIRE_S = 120  # slurm.conf(5), AuthInfo: a requeued job is held back for as long, and a second
+LEAST_TO_CLEAR_S, STEP_TO_CLEAR_S = 3, 3
 _QUEUE_FORMAT = "%i|%F|%j|%T|%r|%N|%M"
 _STATES = {
     "PENDING": State.PENDING, "REQUEUED": State.PENDING, "REQUEUE_FED": State.PENDING, "CONFIGURING": State.PENDING,
@@ -29,7 +32,10 @@ def call(arguments: Sequence[str], deadline_s: float = DEADLINE_S) -> str:
     """Run a Slurm command and return what it printed. Raises SchedulerError with its own words."""
     what = " ".join(arguments[:3])
     try:
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=deadline_s, check=False)
+        # The queue holds names that people gave to other Slurm jobs, in whichever encoding.
+        done = subprocess.run(
+            arguments, capture_output=True, encoding="utf-8", errors="replace", timeout=deadline_s, check=False
+        )
     except FileNotFoundError as error:
         raise SchedulerError(
             f"{arguments[0]} is not installed here.",
@@ -47,7 +53,10 @@ def call(arguments: Sequence[str], deadline_s: float = DEADLINE_S) -> str:
 
 
 _TRANSIENT = re.compile(
-    r"timed out|temporar|try again|Unable to contact|Connection refused|Zero Bytes|rate|busy|EAGAIN|not respond",
+    r"timed out|temporar|try again|Unable to contact|Connection refused|Zero Bytes|rate|busy|EAGAIN|not respond"
+    # what a controller that dies, or the network to it, leaves of an answer (slurm_errno, errno)
+    r"|not connected|connection failure|Connection reset|Broken pipe|(?:send|receive|shutdown) failure|standby"
+    r"|No route to host|unreachable",
     re.IGNORECASE,
 )
 _NO_CLUSTER = re.compile(r"slurm\.conf|configless|resolve|DNS SRV|slurm_conf", re.IGNORECASE)
@@ -82,7 +91,8 @@ def failure(what: str, text: str) -> SchedulerError:
         hint = "Slurm is busy or unreachable; run the same command again later."
     else:
         hint = "Check the compute's partition, account and limits: hpcbatch compute show --name COMPUTE"
-    return SchedulerError(f"Slurm refused: {words}", hint=hint, transient=transient, command=what)
+    did = "did not answer" if transient else "refused"
+    return SchedulerError(f"Slurm {did}: {words}", hint=hint, transient=transient, command=what)
 
 
 def limit_reached(limit: str, what: str) -> SchedulerError:
@@ -170,3 +180,23 @@ def array_limit(config: str) -> int:
     tasks = re.search(r"max_array_tasks=(\d+)", config)
     limit = int(size[1]) if size else DEFAULT_MAX_ARRAY_SIZE
     return max(1, min(limit, int(tasks[1])) if tasks else limit)
+
+
+def preemption(config: str, partition: str) -> Preemption:
+    """How array tasks are preempted, by `scontrol show config` and `scontrol show partition`.
+
+    There is no early word where partitions preempt and this one has no GraceTime. A requeued job is held back, by
+    default for two minutes after its last process has ended, until its old credential has expired (slurmctld,
+    batch_requeue_fini). An eighth of that is enough to clear the node, and slurmd tells credentials apart by time.
+    """
+    by_partition = re.search(r"^PreemptType\s*=\s*preempt/partition_prio\s*$", config, re.MULTILINE)
+    early_word = not by_partition or not re.search(r"\bGraceTime=0\b", partition)
+    kill_wait_s = max(LEAST_KILL_WAIT_S, _number(r"^KillWait\s*=\s*(\d+)", config, DEFAULT_KILL_WAIT_S))
+    held_s = _number(r"\brequeue_delay=(\d+)", config, _number(r"\bcred_expire=(\d+)", config, DEFAULT_CRED_EXPIRE_S))
+    clear_s = max(LEAST_TO_CLEAR_S, held_s // 8) + STEP_TO_CLEAR_S * early_word
+    return Preemption(early_word, kill_wait_s + clear_s if clear_s <= held_s else 0)
+
+
+def _number(pattern: str, text: str, default: int) -> int:
+    found = re.search(pattern, text, re.MULTILINE)
+    return int(found[1]) if found else default

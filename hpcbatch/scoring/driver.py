@@ -87,20 +87,21 @@ class _Marked(io.RawIOBase):
         view = memoryview(data).cast("B")
         if not self.open:
             self.open = True
-            self._write_all(b"\0hb:%d\0" % self.mini_batch)
-        self._write_all(view)
+            _write_all(self.fd, b"\0hb:%d\0" % self.mini_batch)
+        _write_all(self.fd, view)
         return len(view)
 
     def end(self) -> None:
         """Mark the end of what the mini-batch printed; costs nothing if that was nothing."""
         if self.open:
             self.open = False
-            self._write_all(b"\0hb:\0")
+            _write_all(self.fd, b"\0hb:\0")
 
-    def _write_all(self, data: Any) -> None:
-        done = os.write(self.fd, data)
-        while done < len(data):
-            done += os.write(self.fd, data[done:])
+
+def _write_all(fd: int, data: Any) -> None:
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, data[done:])
 
 
 def _stream(fd: int) -> tuple[_Marked, io.TextIOWrapper]:
@@ -148,12 +149,10 @@ def rows_of(result: Any) -> tuple[int, Callable[[], str]]:
         return result.rows, result.text
     if isinstance(result, tuple):
         result = list(result)
-    if isinstance(result, list):
+    if isinstance(result, list) or _is_a(result, "pandas", "Series"):
         return len(result), lambda: "".join([f"{row}\n" for row in result])
     if _is_a(result, "pandas", "DataFrame"):
         return len(result), lambda: result.to_csv(header=False, index=False, sep=" ")
-    if _is_a(result, "pandas", "Series"):
-        return len(result), lambda: "".join([f"{row}\n" for row in result])
     if _is_a(result, "numpy", "ndarray") and result.ndim > 0:
         if result.ndim == 1:
             return len(result), lambda: "".join([f"{row}\n" for row in result.tolist()])
@@ -263,10 +262,7 @@ class Driver:
 
     def reply(self, operation: bytes, meta: bytes, payload: bytes = b"") -> None:
         """Send one frame."""
-        data = HEAD.pack(operation, len(meta), len(payload)) + meta + payload
-        done = os.write(self.replies, data)
-        while done < len(data):
-            done += os.write(self.replies, memoryview(data)[done:])
+        _write_all(self.replies, memoryview(HEAD.pack(operation, len(meta), len(payload)) + meta + payload))
 
     def failed(self, kind: str, error: BaseException, mini_batch: int) -> None:
         """Report *error* with its traceback, from the user's first line on."""
@@ -385,9 +381,13 @@ def main() -> None:
         os.set_inheritable(fd, False)
     die_with_the_owner(lifeline)
     # A preemption's SIGTERM is the worker's business: a mini-batch in progress should use the grace time. A handler
-    # that does nothing, unlike SIG_IGN, is not inherited by programs that the script starts.
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    # that does nothing, unlike SIG_IGN, is not inherited by programs that the script starts; processes that it forks
+    # get back what was before: `multiprocessing` ends its own with SIGTERM.
+    nothing: Any = lambda *_: None  # noqa: E731  # it has to be known again, for the script may set its own
+    before = {n: signal.signal(n, nothing) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)}
+    os.register_at_fork(
+        after_in_child=lambda: [signal.signal(n, before[n]) for n in before if signal.getsignal(n) is nothing]
+    )
     driver = Driver(requests, replies)
     driver.take_over_output()
     driver.serve()

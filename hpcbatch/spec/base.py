@@ -16,7 +16,8 @@ from hpcbatch.errors import SpecError
 from hpcbatch.spec.yamlfile import FieldPath, Loaded
 
 _NAME_PATTERN = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"
-_READ_ONLY = ("$schema", "id", "provisioning_state", "provisioning_details", "creation_context")
+_ASSET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$"
+READ_ONLY = ("$schema", "id", "provisioning_state", "provisioning_details", "creation_context")
 
 
 class Document(BaseModel):
@@ -75,8 +76,8 @@ Number = Annotated[float, BeforeValidator(_number)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 Natural = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 Text = Annotated[str, BeforeValidator(_spelled)]
-AssetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$")]
-Version = Annotated[str, BeforeValidator(_version), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$")]
+AssetName = Annotated[str, Field(pattern=_ASSET_PATTERN)]
+Version = Annotated[str, BeforeValidator(_version), Field(pattern=_ASSET_PATTERN)]
 RouteName = Annotated[str, Field(pattern=_NAME_PATTERN, min_length=3, max_length=32)]
 TextMapping = Annotated[dict[str, str], BeforeValidator(_text_mapping)]
 FreeMapping = Annotated[dict[str, Any], BeforeValidator(_empty_mapping)]
@@ -115,7 +116,7 @@ class Problem:
 def parse(model: type[D], source: Loaded | Mapping[str, Any], *, file: str | None = None) -> D:
     """*source* as a *model*. Raises one SpecError that lists each problem: line, field, what was found, what may be."""
     data = dict(source.data if isinstance(source, Loaded) else source)
-    for key in _READ_ONLY:
+    for key in READ_ONLY:
         if key not in model.model_fields:
             data.pop(key, None)
     try:
@@ -216,7 +217,7 @@ def _explain(error: ErrorDetails, model: type[Document], path: FieldPath, found:
 
 
 def _near(word: str, words: list[str]) -> list[str]:
-    return difflib.get_close_matches(word, words, n=1)
+    return difflib.get_close_matches(word, words, n=1, cutoff=0.65)  # `status` is not meant by `tags`
 
 
 def _guess(words: list[str]) -> str:
@@ -226,6 +227,8 @@ def _guess(words: list[str]) -> str:
 def _allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
     if kind == "string_pattern_mismatch" and context["pattern"] == _NAME_PATTERN:
         return "3 to 32 letters, digits and hyphens, beginning with a letter, not ending with a hyphen"
+    if kind == "string_pattern_mismatch" and context["pattern"] == _ASSET_PATTERN:
+        return "at most 255 letters, digits, '.', '_' and '-', beginning with a letter or digit"
     if kind == "string_pattern_mismatch":
         return f"text that matches {context['pattern']}"
     if kind in ("string_too_short", "string_too_long"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -84,6 +85,16 @@ class ParallelTask(Document):
 
 def _size(value: Any) -> Any:
     return str(getattr(value, "source", value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_SIZE = re.compile(r"([0-9]+)([kmg])b\Z", re.ASCII | re.IGNORECASE)
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def bytes_of(mini_batch_size: str | None) -> int:
+    """The bytes that `10kb`, `5MB` or `1gb` are (azure-ai-ml: units of 1024); 0 for a number of items, or nothing."""
+    match = _SIZE.match(str(mini_batch_size or ""))
+    return int(match[1]) * _UNITS[match[2].lower()] if match else 0
 
 
 def _script_level(value: Any) -> Any:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from hpcbatch.errors import SpecError
 from hpcbatch.spec.base import AssetName, Count, Document, FreeMapping, Natural, Text, TextMapping, lowered, wrong
 
 _SLURM_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@,+=/\[\]*-]*\Z")
@@ -15,19 +14,6 @@ _SLURM_TIME = re.compile(r"(?:[0-9]{1,6}|[0-9]{1,4}(?::[0-9]{1,2}){1,2}|[0-9]{1,
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LINE_RULE = "one line of shell each, no #SBATCH, no control characters"
 _WORD_RULE = "letters, digits and _.:@,+=/[]*- beginning with a letter or digit"
-
-
-def slurm_word(text: str, field: str) -> str:
-    """*text*, if sbatch may get it as the value of *field*: no spaces, quotes, backslashes, #, % or controls."""
-    if not _SLURM_WORD.match(text):
-        raise SpecError(
-            f"{field}: {text!r} may not be given to Slurm.",
-            hint=f"Allowed are {_WORD_RULE}.",
-            field=field,
-            found=text,
-            allowed=_WORD_RULE,
-        )
-    return text
 
 
 def _word(text: str) -> str:

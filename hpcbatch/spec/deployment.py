@@ -29,6 +29,7 @@ from hpcbatch.spec.job_settings import VARIABLE, VARIABLE_RULE
 from hpcbatch.spec.output_options import output_options
 from hpcbatch.spec.yamlfile import FieldPath, Loaded
 
+_IS_A_PIPELINE = "This describes a pipeline; a model deployment stays one, and a pipeline gets a deployment of its own."
 _FILE_NAME_RULE = "a file name without '/', not beginning with '_' or '.', at most 200 bytes"
 
 
@@ -189,11 +190,13 @@ def normalised(loaded: Loaded) -> Loaded:
     kind = loaded.data.get("type")
     if kind is not None:
         if lowered(kind) == "pipeline":
-            raise _refused(loaded, ("type",), "Pipeline deployments are not supported yet.", "pipeline", "model")
+            raise _refused(loaded, ("type",), _IS_A_PIPELINE, "pipeline", "model")
+        if lowered(kind) != "model":
+            raise _refused(loaded, ("type",), f"type: {kind!r} is not allowed.", kind, "'model' or 'pipeline'")
         return replace(loaded, data={**loaded.data, "type": lowered(kind)})
     for key in ("component", "job_definition"):
         if key in loaded.data:
-            raise _refused(loaded, (key,), "Pipeline deployments are not supported yet.", key, "a model deployment")
+            raise _refused(loaded, (key,), _IS_A_PIPELINE, key, "a model deployment")
     return _legacy(loaded)
 
 

@@ -55,6 +55,7 @@ class InputValue(Document):
     datastore: str | None = None
     path_on_compute: str | None = None
     name: Text | None = None
+    storage_options: FreeMapping = Field(default_factory=dict)
 
 
 class OutputValue(Document):
@@ -68,6 +69,7 @@ class OutputValue(Document):
     description: str | None = None
     datastore: str | None = None
     path_on_compute: str | None = None
+    storage_options: FreeMapping = Field(default_factory=dict)
 
 
 class Step(Document):
@@ -272,7 +274,8 @@ class PipelineBatchDeployment(Document):
     @model_validator(mode="after")
     def _one_origin(self) -> PipelineBatchDeployment:
         if (self.component is None) == (self.job_definition is None):
-            raise wrong("it says neither or both of component and job_definition", "one of them")
+            said = "neither component nor" if self.component is None else "both component and"
+            raise wrong(f"it says {said} job_definition", "one of them")
         return self
 
 

@@ -52,3 +52,8 @@ def parse_ref(text: str, *, field: str = "") -> AssetRef:
 def is_ref(text: str) -> bool:
     """Whether *text* says explicitly that it refers to an asset rather than to a path."""
     return text.startswith(("azureml:", "/subscriptions/"))
+
+
+def is_data_asset(text: str) -> bool:
+    """Whether *text* refers to a registered data asset, of this workspace or in a long form, and not to an address."""
+    return is_ref(text) and "/datastores/" not in text and ("://" not in text or _LONG.match(text) is not None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcbatch.errors import HpcBatchError
+from hpcbatch.errors import FilesystemError, HpcBatchError
 from hpcbatch.fs import publish
 from hpcbatch.ids import canonical, sha256
 from hpcbatch.pipeline.command import Value, render
@@ -70,7 +70,10 @@ def run_step(run: StepRun, results: Mapping[str, Mapping[str, Any]]) -> dict[str
             raise
         return {"status": FAILED, "detail": str(error)}
     if key and document["status"] == COMPLETED:
-        reused.note(run.job, key, run.step.name, document)
+        try:
+            reused.note(run.job, key, run.step.name, document)
+        except FilesystemError as error:  # economy only: a repetition will run again
+            run.log.note(f"ERROR: this run cannot be noted, so that a repetition would find it: {error}")
     return document
 
 
@@ -86,7 +89,9 @@ def _attempt(run: StepRun, attempt: AttemptDir, found: Mapping[str, values.Sourc
     run.log.note(f"step {step.name}, attempt {attempt.epoch} on {about['host']}")
     local = scratch.open_scratch()
     try:
-        found = values.bring_inputs(found, (local if step.instance_count == 1 else attempt.path) / "in")
+        # What later attempts at a mini-batch job, or other nodes, read as well has to stay where all see it.
+        is_shared = step.instance_count > 1 or step.parallel is not None
+        found = values.bring_inputs(step, found, (attempt.path if is_shared else local) / "in")
         run_it = _run_parallel if step.parallel else _run
         ended = run_it(run, attempt, _Placed(found, outputs, local))
     finally:
@@ -134,12 +139,13 @@ def _run(run: StepRun, attempt: AttemptDir, placed: _Placed) -> Ended:
 def _run_parallel(run: StepRun, attempt: AttemptDir, placed: _Placed) -> Ended:
     """The mini-batch job of the step, by the local engine; its end is in its files."""
     assert run.step.parallel is not None
-    inputs = {name: source.value for name, source in placed.inputs.items()}
     outputs = {name: Value(str(path), is_path=True) for name, path in placed.outputs.items()}
-    engine = parallel.prepare(run.job, run.step, parallel.engine_of(run.job, run.step, run.round), inputs, outputs)
+    engine = parallel.prepare(
+        run.job, run.step, parallel.engine_of(run.job, run.step, run.round), placed.inputs, outputs
+    )
     command = [sys.executable, "-I", "-m", "hpcbatch.rounds.local", str(engine.root), engine.sha256]
     environment = parallel.environment(run.step, run.slurm, os.environ)
-    ended = _watched(run, attempt, Launch([command], [environment], engine.root, attempt.log))
+    ended = _watched(run, attempt, Launch([command], [environment], engine.root, attempt.log, is_told=False))
     if ended.reason:
         return ended
     why = parallel.failure(run.step.parallel, engine.verdict())

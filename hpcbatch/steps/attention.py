@@ -20,9 +20,9 @@ NEAR_S = 5.0  # squeue says 0:00 from the limit on; clocks differ a little
 class Attention:
     """Hears signals beside a running command.
 
-    SIGTERM means that somebody else gets the node: the command works on until it is killed, and Slurm is asked to queue
-    this Slurm job again. At the time limit SIGTERM comes as well; a repetition would only meet it again, so Slurm is
-    asked first how much time there was left.
+    SIGTERM means that somebody else gets the node: the command is told, has until it is killed, and Slurm is asked to
+    queue this Slurm job again. At the time limit SIGTERM comes as well; a repetition would only meet it again, so Slurm
+    is asked first how much time there was left.
     """
 
     def __init__(self, slurm: SlurmTask, log: UserLog, canceled: Callable[[], bool]) -> None:
@@ -43,13 +43,19 @@ class Attention:
         self._time_is_up = self._left_s() <= NEAR_S
         if not self._time_is_up:
             self.preempted = True
-            self._log.note("told to make room: working on until the end, then the next attempt begins")
+            self._log.note("told to make room: if the command does not end well before it is killed, it runs again")
             self._ask()
 
     def unwanted(self) -> str:
         """See Wishes."""
-        if self._canceled():
-            return "the job was canceled"
+        return "the job was canceled" if self._canceled() else ""
+
+    def warned(self) -> bool:
+        """See Wishes."""
+        return self.preempted or self._time_is_up
+
+    def too_late(self) -> str:
+        """See Wishes."""
         return "the time limit of its Slurm job is over" if self._time_is_up else ""
 
     def _left_s(self) -> float:

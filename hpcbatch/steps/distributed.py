@@ -2,12 +2,14 @@
 
 `mpi` and `pytorch` have `process_count_per_instance` processes on each of `instance_count` nodes. With MPI the launcher
 of the step's own environment starts them where there is one, because it speaks the same PMI as the library there; else
-srun does. For PyTorch we are the launcher: each process gets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+srun does. For PyTorch we are the launcher: each process gets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT;
+for TensorFlow TF_CONFIG too.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,14 @@ from hpcbatch.worker.environment import SlurmTask
 Processes = tuple[list[list[str]], list[dict[str, str]]]
 _RANKS = (
     "export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID NODE_RANK=$SLURM_NODEID; "
-    'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | head -n 1); exec "$@"'
+    'hosts=$(scontrol show hostnames "$SLURM_STEP_NODELIST"); export MASTER_ADDR=${hosts%%[!A-Za-z0-9._-]*}; '
+)
+# The workers in the order of their ranks, which srun counts node by node.
+_TF_CONFIG = (
+    'w=; for h in $hosts; do i=0; while [ $i -lt "$LOCAL_WORLD_SIZE" ]; do '
+    'w="$w${w:+, }\\"$h:$((MASTER_PORT + i))\\""; i=$((i + 1)); done; done; '
+    'export TF_CONFIG="{\\"cluster\\": {\\"worker\\": [$w]}, '
+    '\\"task\\": {\\"type\\": \\"worker\\", \\"index\\": $RANK}}"; '
 )
 LOWEST_PORT, PORTS = 20000, 10000
 
@@ -33,6 +42,8 @@ def spread(step: PipelineStep, command: Sequence[str], environment: Mapping[str,
         # The launcher's own srun shares the processors with the step that we may be in (srun(1), --overlap).
         environment = {**environment, "SLURM_OVERLAP": "1"} if slurm.job_id else environment
         return [_mpi(step, command, environment, slurm)], [dict(environment)]
+    if kind == "tensorflow":
+        _check_workers(step)
     if kind in ("pytorch", "tensorflow"):
         return _ranks(step, command, environment, slurm)
     if kind:
@@ -80,28 +91,47 @@ def cpus_of(step: PipelineStep) -> list[str]:
     return [f"--cpus-per-task={cpus}"] if cpus else []
 
 
+def _check_workers(step: PipelineStep) -> None:
+    """Raises SpecError for what TensorFlow's distribution can say and we do not do: servers, workers on some nodes."""
+    distribution, count = step.distribution or {}, step.instance_count * tasks_per_node(step)
+    servers, workers = distribution.get("parameter_server_count"), distribution.get("worker_count")
+    if servers:
+        raise SpecError(
+            f"Step {step.name!r} wants {servers} parameter servers; its processes are workers here.",
+            hint="Leave parameter_server_count out, and train with tf.distribute.MultiWorkerMirroredStrategy.",
+            field="distribution.parameter_server_count", found=servers, allowed=0,
+        )  # fmt: skip
+    if workers not in (None, count):
+        raise SpecError(
+            f"Step {step.name!r} wants {workers} workers, and has {count}: instance_count times "
+            "process_count_per_instance.",
+            hint=f"Say worker_count: {count}, or leave it out.",
+            field="distribution.worker_count", found=workers, allowed=count,
+        )  # fmt: skip
+
+
 def _ranks(step: PipelineStep, command: Sequence[str], environment: Mapping[str, str], slurm: SlurmTask) -> Processes:
     """One process for each rank: by srun where there are several nodes, else started here."""
     local, nodes = tasks_per_node(step), step.instance_count
+    own = slurm.requeue_id or str(os.getpid())  # without Slurm two jobs of this machine must not meet at one port
     common = {
         **environment,
         "WORLD_SIZE": str(local * nodes), "LOCAL_WORLD_SIZE": str(local), "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(LOWEST_PORT + int(sha256(f"{slurm.requeue_id}{step.name}".encode())[:8], 16) % PORTS),
+        "MASTER_PORT": str(LOWEST_PORT + int(sha256(f"{own}{step.name}".encode())[:8], 16) % PORTS),
     }  # fmt: skip
+    tensorflow = str((step.distribution or {}).get("type")).lower() == "tensorflow"
     if nodes > 1:
-        return [[*_srun(step), "sh", "-c", _RANKS, "sh", *command]], [common]
-    common["MASTER_ADDR"] = "127.0.0.1"
+        script = f'{_RANKS}{_TF_CONFIG if tensorflow else ""}exec "$@"'
+        return [[*_srun(step), "sh", "-c", script, "sh", *command]], [common]
     environments = [
-        {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0", **_tf_config(step, rank, common)}
+        {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+        | (_tf_config(rank, common) if tensorflow else {})
         for rank in range(local)
     ]
     return [list(command)] * local, environments
 
 
-def _tf_config(step: PipelineStep, rank: int, common: Mapping[str, str]) -> dict[str, str]:
-    distribution = step.distribution or {}
-    if str(distribution.get("type")).lower() != "tensorflow":
-        return {}
+def _tf_config(rank: int, common: Mapping[str, str]) -> dict[str, str]:
     port, count = int(common["MASTER_PORT"]), int(common["WORLD_SIZE"])
     workers = [f"{common['MASTER_ADDR']}:{port + number}" for number in range(count)]
     task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}

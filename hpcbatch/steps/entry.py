@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import HpcBatchError
-from hpcbatch.fs.publish import filesystem_error
+from hpcbatch.fs.publish import filesystem_error, says_full
 from hpcbatch.pipeline.graph import CANCELED, COMPLETED, NOT_STARTED, obstacle
 from hpcbatch.scoring.driver import die_with_the_owner
 from hpcbatch.steps import outcome, pipelinedir, recorded, units
@@ -19,13 +18,14 @@ from hpcbatch.steps.pipelinedir import PipelineDir
 from hpcbatch.worker.environment import slurm_task
 from hpcbatch.worker.log import UserLog
 
-EXIT_DONE, EXIT_IO, EXIT_FULL, EXIT_CUT_OFF = 0, 74, 75, 76
+EXIT_DONE, EXIT_FAILED, EXIT_IO, EXIT_FULL, EXIT_CUT_OFF = 0, 1, 74, 75, 76
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """JOB_DIRECTORY SHA256 ROUND step NAME | unit NUMBER | finish. The result is in the files, not in the exit code.
 
-    Exit codes: 0 the end of the step is recorded, 74 I/O error, 75 disk full.
+    Exit codes: 0 the end of the step is recorded, 1 the job has ended and did not complete (what waits for it with
+    `afterok` does not start), 74 I/O error, 75 disk full.
     """
     folder, digest, round_text, what, *more = sys.argv[1:] if argv is None else argv
     os.umask(0o077)
@@ -43,21 +43,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not units.owns(job, number, unit, slurm):
                 log.note("another submission of these steps runs already; this one gives way")
                 return EXIT_DONE
-            step = units.steps_of(job, number, unit)[int(slurm.array_task_id or 0)]
+            step = units.step_of(job, number, unit, int(slurm.array_task_id or 0))
+            if step is None:
+                return EXIT_DONE
         else:
             step = more[0]
         turn(StepRun(job, job.record.step(step), number, slurm, log))
-        outcome.finish(job, number)
+        if outcome.finish(job, number) is None and units.is_held(job, number):
+            from hpcbatch.steps import going_on  # submission, only where a part was held back
+
+            going_on.after_a_step(job, number, log)
         return EXIT_DONE
     except CutOff:
         log.note("cut off; the next attempt goes on")
         return EXIT_CUT_OFF
     except HpcBatchError as error:
         log.note(f"ERROR: {error}")
-        return EXIT_FULL if error.fields.get("errno") in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
+        return EXIT_FULL if says_full(error) else EXIT_IO
     except OSError as error:
         log.note(f"ERROR: {filesystem_error(error, folder)}")
-        return EXIT_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
+        return EXIT_FULL if says_full(error) else EXIT_IO
 
 
 def turn(run: StepRun) -> None:
@@ -86,6 +91,12 @@ def turn(run: StepRun) -> None:
 
 def end(job: PipelineDir, round_number: int, log: UserLog) -> int:
     """Every process of the round is gone: give the steps without a result their end, then the job."""
+    if job.verdict() is None and not job.canceled() and round_number == job.rounds()[-1]:
+        from hpcbatch.steps import going_on
+
+        if going_on.is_partial(job, round_number):
+            going_on.after_a_part(job, round_number, log)
+            return EXIT_DONE
     if job.verdict() is None:
         found = outcome.wait_for(job, tuple(s.name for s in job.record.steps), None)
         for step in job.record.steps:  # in topological order
@@ -102,4 +113,4 @@ def end(job: PipelineDir, round_number: int, log: UserLog) -> int:
                     outcome.close(job, round_number, (step.name,))
     verdict = outcome.finish(job, round_number) or {}
     log.note(f"the job is {verdict.get('status')} {verdict.get('reason', '')}".rstrip())
-    return EXIT_DONE
+    return EXIT_DONE if verdict.get("status") == COMPLETED else EXIT_FAILED

@@ -35,7 +35,8 @@ def step_environment(
     missing or is another one, a program in *shims*. Then come AZUREML_* as Azure ML's own jobs see them, then the
     variables of the component.
     """
-    found = {k: v for k, v in environ.items() if not k.startswith(_NOT_FOR_USER_CODE) and k not in _OURS}
+    hidden = {*_OURS, *job.record.secrets}
+    found = {k: v for k, v in environ.items() if not k.startswith(_NOT_FOR_USER_CODE) and k not in hidden}
     folder = Path(step.python).parent
     front = [str(folder)]
     if _shim(step.python, shims):

@@ -6,6 +6,7 @@ many at once as there are processors, and a step again whose process was killed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,7 +33,7 @@ def start(job: PipelineDir) -> int:
     process = subprocess.Popen(
         [sys.executable, "-I", "-m", "hpcbatch.steps.local", str(job.root), job.sha256],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=job.root,
-        env=travelling(), start_new_session=True,
+        env=travelling(job.record.travelling), start_new_session=True,
     )  # fmt: skip
     return local.claim_in(job.rounds_folder, process.pid)
 
@@ -45,7 +46,7 @@ class Supervisor:
         self._round = job.rounds()[-1]
         self._at_once = at_once
         self._lifeline_read, self._lifeline_write = os.pipe()
-        self._environment = travelling() | {"HPCBATCH_LIFELINE_FD": str(self._lifeline_read)}
+        self._environment = travelling(job.record.travelling) | {"HPCBATCH_LIFELINE_FD": str(self._lifeline_read)}
         self._running: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
         self._attempts: Counter[str] = Counter()
         self._known: outcome.Results = {}
@@ -72,8 +73,9 @@ class Supervisor:
         return self._job.results(self._known, in_round=self._round)
 
     def _on_term(self, *_: object) -> None:
-        for each in self._running.values():
-            each[1].send_signal(signal.SIGTERM)
+        for pid in self._running:  # not Popen's send_signal, which may take the end that `_wait` waits for
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
     def _start(self, step: str) -> None:
         self._attempts[step] += 1

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from hpcbatch.fs import scan
+from hpcbatch.fs.follow import Follower
 from hpcbatch.steps.pipelinedir import PipelineDir
-
-MAX_BYTES_AT_ONCE = 1 << 22
 
 
 class StepLogs:
@@ -18,10 +16,9 @@ class StepLogs:
     def __init__(self, job: PipelineDir, step: str | None = None) -> None:
         self._job = job
         self._step = step
-        self._at: dict[Path, int] = {}
+        self._files = Follower()
         self._ends: dict[str, int] = {}
         self._known: dict[str, dict[str, Any]] = {}
-        self._last: Path | None = None
 
     def lines(self) -> Iterator[str]:
         """Whole lines that are new since the last call, each file's under its name; then which steps have ended."""
@@ -32,12 +29,12 @@ class StepLogs:
                 continue
             result = results.get(step.name)
             for attempt in attempts.get(step.name, ()):
-                yield from self._file(attempt.log, f"{step.name}/{attempt.log.name}", whole=result is not None)
+                yield from self._files.lines(attempt.log, f"{step.name}/{attempt.log.name}", whole=result is not None)
             if step.parallel is not None:
                 yield from self._engines(step.name, whole=result is not None)
             if result is not None and self._ends.get(step.name) != result["round"]:
                 self._ends[step.name] = result["round"]
-                self._last = None
+                self._files.say_the_title_again()
                 detail = f". {result['detail']}" if result.get("detail") else ""
                 yield f"-- step {step.name}: {result['status']}{detail}"
 
@@ -46,20 +43,4 @@ class StepLogs:
         for number in self._job.rounds():
             folder = self._job.root / "steps" / f"{step}.e{number}" / "slurm"
             for name in scan.names(folder):
-                yield from self._file(folder / name, f"{step}/{name}", whole=whole)
-
-    def _file(self, path: Path, title: str, *, whole: bool) -> Iterator[str]:
-        try:
-            with open(path, "rb") as file:
-                file.seek(self._at.get(path, 0))
-                data = file.read(MAX_BYTES_AT_ONCE)
-        except FileNotFoundError:  # the attempt has a folder, and no log yet
-            return
-        end = len(data) if whole and len(data) < MAX_BYTES_AT_ONCE else data.rfind(b"\n") + 1
-        if not end:
-            return
-        self._at[path] = self._at.get(path, 0) + end
-        if path != self._last:
-            self._last = path
-            yield f"\nStreaming {title}\n{'=' * (10 + len(title))}\n"
-        yield from data[:end].decode("utf-8", "replace").splitlines()
+                yield from self._files.lines(folder / name, f"{step}/{name}", whole=whole)

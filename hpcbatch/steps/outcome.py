@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -128,15 +127,16 @@ def publish_outputs(job: PipelineDir, results: Mapping[str, Mapping[str, Any]]) 
         for name, path in final_paths(job, step).items():
             try:
                 with publish.explained(path):
-                    publish_output(job, Path(result["outputs"][name]), path)
+                    options = job.record.outputs[bound].options if (bound := step.outputs[name].pipeline_output) else {}
+                    publish_output(job, Path(result["outputs"][name]), path, options)
             except (Conflict, SpecError) as error:
                 problems.append(error.message)
     return problems
 
 
-def publish_output(job: PipelineDir, source: Path, wanted: str) -> None:
+def publish_output(job: PipelineDir, source: Path, wanted: str, options: Mapping[str, Any]) -> None:
     """Give what lies at *source* the name *wanted*: in the job directory by a link, elsewhere by a copy; an address of
-    another place is sent to.
+    another place is sent to, with *options*.
 
     Done already is fine: a file that is there with the same size was published by an earlier call. Raises Conflict
     for a name that something else has.
@@ -144,7 +144,7 @@ def publish_output(job: PipelineDir, source: Path, wanted: str) -> None:
     if "://" in wanted:
         from hpcbatch.dataio.bring import send  # fsspec, only where it is needed
 
-        send(source, wanted)
+        send(source, wanted, options)
         return
     target = Path(wanted)
     if target.is_relative_to(job.out):
@@ -165,17 +165,19 @@ def publish_output(job: PipelineDir, source: Path, wanted: str) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     publish.make_directory(target.parent, 0o755)
-    if target.name in scan.names(target.parent):
-        if target.is_file() and source.is_file() and target.stat().st_size == source.stat().st_size:
+    if target.name not in scan.names(target.parent):
+        if not source.is_file():
+            return  # a uri_file that the command did not write
+        with publish.staged(target.parent, 0o644) as (temp, file):
+            publish.copy_bytes(source, file.fileno())
+            os.fsync(file.fileno())
+            first = publish.link_once(temp, target)
+        if first:
+            publish.fsync_directory(target.parent)
             return
+    if not (target.is_file() and source.is_file() and target.stat().st_size == source.stat().st_size):
         raise Conflict(
             f"The output {str(target)!r} exists; nothing is overwritten.",
             hint="Choose another path for it, or remove what is there and run: hpcbatch job resume --name JOB",
             path=str(target),
         )
-    if not source.is_file():
-        return  # a uri_file that the command did not write
-    with publish.staged(target.parent, 0o644) as (temp, file):
-        with open(source, "rb") as origin:
-            shutil.copyfileobj(origin, file, 1 << 20)
-        publish.link_once(temp, target)

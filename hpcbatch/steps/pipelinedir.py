@@ -2,6 +2,7 @@
 
 pipeline.json  code/<digest>.zip               sealed before anything is submitted
 rounds/r<k>/{PLAN.json,INTENT,unit-<n>.json}   the steps of round k, and the Slurm job of each of its submissions
+rounds/r<k>/{UNITS*,finish*,held-<n>}.json     which steps are one submission; who goes on where a limit held some back
 rounds/local-<n>.json                          who supervises the job on the local compute
 steps/<step>.a<epoch>-<nonce>/                 one attempt: command.txt, std_log.txt, out/<output>, artifacts/
 steps/<step>.e<k>/   steps/<step>.o<k>/         the mini-batch job of a parallel step and its outputs: for all attempts
@@ -92,11 +93,8 @@ class PipelineDir:
         return [str(name) for name in document.get("steps", ())]
 
     def document(self, path: Path) -> dict[str, Any] | None:
-        """A JSON document of the job found by listing its folder; None if it is not there."""
-        if path.name not in scan.names(path.parent):
-            return None
-        document = json.loads(scan.read_document(path))
-        return document if isinstance(document, dict) else None
+        """A JSON document of the job; None if it is not there."""
+        return scan.document(path)
 
     def results(
         self,

@@ -28,6 +28,7 @@ class Launch:
     environments: Sequence[Mapping[str, str]]
     folder: Path
     log: Path
+    is_told: bool = True  # that it has to end: by SIGTERM, as soon as we are
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,18 @@ class Wishes(Protocol):
     def unwanted(self) -> str:
         """Why the command must end now; empty if it need not."""
 
+    def warned(self) -> bool:
+        """Whether the command should know that its time is running out."""
+
+    def too_late(self) -> str:
+        """Why a command that did not end in time has failed; empty if it will be run again."""
+
 
 def run(launch: Launch, wishes: Wishes, *, timeout_s: float | None, log_fd: int) -> Ended:
     """Run to the end. The first process that fails ends the others; the answer is its code.
 
-    The processes are in a session of their own: a signal to us (Slurm's, at a preemption) is ours to answer, and the
-    command uses the time that is left.
+    The processes are in a session of their own: a signal to us (Slurm's, at a preemption or the time limit) is ours to
+    answer. The command is told by SIGTERM to its process group, and how it ends in the time that is left is its end.
     """
     begun = time.monotonic()
     processes = [
@@ -65,14 +72,19 @@ def run(launch: Launch, wishes: Wishes, *, timeout_s: float | None, log_fd: int)
         )
         for command, environment in zip(launch.commands, launch.environments, strict=True)
     ]  # fmt: skip
-    checked = begun
+    checked, told = begun, 0.0
     try:
         while True:
             codes = [process.poll() for process in processes]
             failed = [code for code in codes if code]
             if failed or None not in codes:
-                return Ended(failed[0] if failed else 0)
+                return Ended(failed[0] if failed else 0, wishes.too_late() if failed else "")
             now = time.monotonic()
+            if wishes.warned() and not told:
+                told = now
+                _signal(processes if launch.is_told else [], signal.SIGTERM)
+            if told and (now - told > KILL_AFTER_S or not launch.is_told) and (reason := wishes.too_late()):
+                return Ended(-signal.SIGTERM, reason)
             if timeout_s is not None and now - begun > timeout_s:
                 return Ended(-signal.SIGTERM, f"it ran longer than its limit of {timeout_s:g} s")
             if now - checked > CANCEL_CHECK_S:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,13 @@ class Source:
     type: str
     digest: str
     producer_key: str | None  # of the step run that made it
+    options: Mapping[str, Any] = field(default_factory=dict)
+    direct: bool = False
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it is a place that has to be fetched."""
+        return self.value.is_path and not self.direct and "://" in self.value.text
 
 
 def sources(step: PipelineStep, record: PipelineRecord, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Source]:
@@ -45,17 +52,21 @@ def _source(found: StepInput, record: PipelineRecord, results: Mapping[str, Mapp
         key = output_identity(result["key"], made[1]) if result.get("key") else None
         return Source(Value(result["outputs"][made[1]], is_path=True), found.type, "", key)
     given = record.inputs[found.value] if found.kind == "input" else found
-    return Source(Value(given.value.removeprefix("file://"), is_path=True), found.type, given.digest, None)
+    value = Value(given.value.removeprefix("file://"), is_path=True)
+    return Source(value, found.type, given.digest, None, given.options, found.direct)
 
 
-def bring_inputs(found: Mapping[str, Source], folder: Path) -> dict[str, Source]:
-    """*found* with what is in another place fetched into *folder*. Raises SpecError, FilesystemError."""
+def bring_inputs(step: PipelineStep, found: Mapping[str, Source], folder: Path) -> dict[str, Source]:
+    """*found* with what is in another place fetched into *folder*; but for what *step* cuts into mini-batches, which
+    are fetched one by one. Raises SpecError, FilesystemError.
+    """
     brought = dict(found)
+    cut = step.parallel.input if step.parallel else None
     for name, source in found.items():
-        if source.value.is_path and "://" in source.value.text:
+        if name != cut and source.is_address:
             from hpcbatch.dataio.bring import bring  # fsspec, only where it is needed
 
-            path = bring(source.value.text, source.type, folder / name)
+            path = bring(source.value.text, source.type, folder / name, source.options)
             brought[name] = replace(source, value=Value(str(path), is_path=True))
     return brought
 
@@ -114,12 +125,15 @@ def _identity(source: Source, limits: tuple[int, int]) -> str | None:
 
 
 def content_digest(path: Path, limits: tuple[int, int] = COMPARE_UP_TO) -> str | None:
-    """SHA-256 over the names and bytes of the file or folder *path*; None if it is too large to be read for this."""
-    total = os.lstat(path).st_size if path.is_file() else 0
+    """SHA-256 over the names and bytes of the file or folder *path*; None if it is too large to be read for this, or
+    holds a link to a folder, whose files are not below *path*.
+    """
     if path.is_file():
-        return _file_digest(path) if total <= limits[0] else None
-    lines: list[str] = []
+        return _file_digest(path) if path.stat().st_size <= limits[0] else None
+    total, lines = 0, list[str]()
     for folder, folders, names in os.walk(path):
+        if any(os.path.islink(os.path.join(folder, name)) for name in folders):
+            return None
         folders.sort()
         for name in sorted(names):
             full = Path(folder) / name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ MODELS = ("mlflow_model", "custom_model", "triton_model")
 DEADLINE_S = 600.0
 
 
-def register(workspace: Path, wanted: str, kind: str, path: str) -> str:
+def register(workspace: Path, wanted: str, kind: str, path: str, deadline_s: float = DEADLINE_S) -> str:
     """Register *path* as the model or data asset *wanted* (`name` or `name:version`); one sentence about what came of
     it, which begins with `ERROR` if it could not be registered.
     """
@@ -20,7 +19,10 @@ def register(workspace: Path, wanted: str, kind: str, path: str) -> str:
     command = [sys.executable, "-I", "-m", "hpcbatch", noun, "create", "--name", name, "--type", kind, "--path", path,
                "--workspace-name", str(workspace), *(["--version", version] if version else []),
                "--query", "version", "--output", "tsv"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S, env={**os.environ})
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=deadline_s)
+    except subprocess.TimeoutExpired:
+        return f"ERROR: {noun} {name!r} could not be registered: it took longer than {deadline_s:g} s"
     if done.returncode:
         return f"ERROR: {noun} {name!r} could not be registered: {done.stderr.strip()}"
     return f"registered {noun} {name}:{done.stdout.strip()}"

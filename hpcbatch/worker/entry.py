@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 from hpcbatch import __version__
 from hpcbatch.errors import FileDamaged, HpcBatchError
-from hpcbatch.fs.publish import filesystem_error, make_directory, remove_tree
+from hpcbatch.fs.publish import filesystem_error, make_directory, remove_tree, says_full
 from hpcbatch.jobdir import jobdir, layout, repair
 from hpcbatch.jobdir.attempt import AttemptWriter
 from hpcbatch.jobdir.jobdir import JobDir
@@ -47,19 +46,20 @@ class Task:
     round: int
     group: int
     end: int = 0  # of the groups of its array; 0 outside of one
+    back_after_s: int = 0  # when it may begin again after it was told to make room; 0: when Slurm lets it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """JOB_DIRECTORY SHA256 ROUND FIRST_GROUP [END]: run the array task's group, FIRST_GROUP plus its index in the array
-    that has the groups up to END.
+    """JOB_DIRECTORY SHA256 ROUND FIRST_GROUP [END [BACK_AFTER_S]]: run the array task's group, FIRST_GROUP plus its
+    index in the array that has the groups up to END.
     """
-    folder, digest, round_text, first, *end = sys.argv[1:] if argv is None else argv
+    folder, digest, round_text, first, *more = sys.argv[1:] if argv is None else argv
     os.umask(0o077)
     if lifeline := os.environ.pop("HPCBATCH_LIFELINE_FD", ""):
         die_with_the_owner(int(lifeline))
     slurm = slurm_task()
     group = int(first) + int(slurm.array_task_id or 0)
-    task = Task(Path(folder), digest, int(round_text), group, int(end[0]) if end else 0)
+    task = Task(Path(folder), digest, int(round_text), group, *map(int, more))
     log = UserLog(1)
     try:
         code = run_array_task(task, slurm, log)
@@ -70,10 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except HpcBatchError as error:
         log.note(f"ERROR: {error}")
-        return EXIT_IO
+        return EXIT_FULL if says_full(error) else EXIT_IO
     except OSError as error:
         log.note(f"ERROR: {filesystem_error(error, folder)}")
-        return EXIT_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else EXIT_IO
+        return EXIT_FULL if says_full(error) else EXIT_IO
 
 
 def is_last(task: Task) -> bool:
@@ -182,7 +182,7 @@ def _score(attempt: _Attempt, state: GroupState) -> int:
         log.note("a later attempt of this group exists; giving way")
         return EXIT_DONE
     except Canceled:
-        writer.note(Kind.RELEASE)
+        writer.note(Kind.FENCED)
         writer.sync()
         log.note("the job was canceled")
         return EXIT_DONE
@@ -217,11 +217,11 @@ def _set_up(
         memory=MemoryKills(),
         queue=fetching.queue_of(place, manifest, work, limit, limits.drivers),
     )
-    release = preemption.Release(writer, attempt.slurm, log)
+    release = preemption.Release(writer, attempt.slurm, log, back_after_s=task.back_after_s)
     listening.to_signals(loop, attempt.signals, release, job, limit)
     loop.at_limit = lambda: release.time_is_up(requeue=requeue)
     loop.ticks.append(listening.for_a_later_attempt(job, task.round, task.group, writer.epoch))
-    if attempt.slurm.job_id:
+    if attempt.slurm.job_id and not attempt.slurm.limit_s:
         at_once = timelimit.is_short(job.record.compute.slurm.get("time"))
         question = timelimit.Question(limit, attempt.slurm.requeue_id, at_once=at_once)
         loop.ticks.append(listening.to_slurm(loop, question))
@@ -244,8 +244,9 @@ def _unharmed(
 def _limits(attempt: _Attempt) -> Limits:
     scoring, compute, slurm = attempt.job.record.scoring, attempt.job.record.compute, attempt.slurm
     change = f"hpcbatch compute update --name {compute.name} --set time=2-00:00:00"
+    mini_batches = sum(stop - start for start, stop in attempt.plan.group(attempt.task.group))
     return Limits(
-        drivers=scoring.max_concurrency_per_instance,
+        drivers=max(1, min(scoring.max_concurrency_per_instance, mini_batches)),  # what gets nothing needs no init()
         timeout_s=scoring.timeout_s,
         init_timeout_s=scoring.init_timeout_s,
         max_tries=1 + scoring.max_retries,

@@ -64,7 +64,8 @@ class Failures:
         final = at_end and not self._limits.more_memory_later
         had = f" The array task has {self._limits.memory}." if self._limits.memory else ""
         next_ = " It runs again in a round that asks for more." if at_end and not final else ""
-        said = {**report, "kind": "memory", "type": "OutOfMemory", "message": f"{report['message']}.{had}{next_}"}
+        what = report["message"] or "run() raised MemoryError"  # which has no words of its own
+        said = {**report, "kind": "memory", "type": "OutOfMemory", "message": f"{what}.{had}{next_}"}
         self._record(mini_batch, {**said, "try": tries, "of": MAX_MEMORY_KILLS}, final=final, memory=True)
         if not at_end:
             self._queue.again_alone(mini_batch)

@@ -51,8 +51,8 @@ def to_slurm(loop: Loop, question: Question) -> Callable[[], None]:
 
 
 def for_a_later_attempt(job: JobDir, round_number: int, group: int, epoch: int) -> Callable[[], None]:
-    """A check that ends this process when an attempt later than *epoch* exists. Economy only: the merge takes one
-    result per mini-batch.
+    """A check that ends this process when an attempt later than *epoch* exists, or the job was canceled while Slurm
+    could not be asked to end it. Economy only: the merge takes one result per mini-batch.
     """
     checked = [time.monotonic()]
     folder = job.paths.group(round_number, group)
@@ -63,5 +63,7 @@ def for_a_later_attempt(job: JobDir, round_number: int, group: int, epoch: int) 
         checked[0] = time.monotonic()
         if any(attempt.epoch > epoch for attempt in attempts_in(folder, round_number, group)):
             raise GiveWay
+        if job.canceled():
+            raise Canceled
 
     return check

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import time
 from typing import Any
+
+from hpcbatch.fs.publish import write_all
 
 
 class UserLog:
@@ -17,7 +19,6 @@ class UserLog:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self.lost_bytes = 0
 
     def note(self, text: str) -> None:
         """A line of our own, with the time (UTC)."""
@@ -41,7 +42,5 @@ class UserLog:
         self.note(f"{head}: {report.get('type', '')}: {report['message']}\n{report.get('traceback', '')}".rstrip())
 
     def _write(self, data: bytes) -> None:
-        try:
-            os.write(self._fd, data)
-        except OSError:  # for people only: a full disk stops the work where the work is written, not here
-            self.lost_bytes += len(data)
+        with contextlib.suppress(OSError):  # for people only: a full disk stops the work where it is written, not here
+            write_all(self._fd, data)

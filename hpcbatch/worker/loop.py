@@ -62,6 +62,7 @@ class Loop:
         self._failures.items = work.failed_items
         self.at_limit: Callable[[], None] = lambda: None  # called once, shortly before the time limit
         self._called = False
+        self._begun_at = self._ready_at = float("inf")  # of the first driver: begun, and done with init()
         self._begun = work.begun
         self.completed = 0
         self._left_us = 0
@@ -99,6 +100,7 @@ class Loop:
                 self._queue.put_back(first)
             elif not self._queue.waiting:
                 return True
+            self._begun_at = time.monotonic()
             for number in range(self._limits.drivers):
                 slot = Slot(number)
                 self._slots.append(slot)
@@ -179,6 +181,7 @@ class Loop:
         elif isinstance(reply, Ready):
             slot.ready = True
             slot.init_failures = 0
+            self._ready_at = min(self._ready_at, time.monotonic())
             self._writer.init_ended(slot.lived_ms())
             for call in self.ready:
                 call()
@@ -342,14 +345,14 @@ class Loop:
 
     def _last_call(self) -> None:
         """The time limit is near: what had nearly all of an attempt's time, or was cut off before, is given up."""
-        limit = self._limit
+        limit, most_of_it = self._limit, self._limit.had_most_of_it
         within = f"within the array task's time limit of {limit.end - limit.began:.0f} s. {self._limits.longer}"
         running = [slot for slot in self._slots if slot.driver is not None and not slot.stopping]
-        if running and not any(slot.ready for slot in running) and limit.had_most_of_it(running[0].begun_at):
+        if running and not any(slot.ready for slot in running) and most_of_it(running[0].begun_at, self._begun_at):
             raise Abort({"kind": "time-limit", "type": "TimeLimit", "message": f"init() did not return {within}"})
         for slot in running:
             mini_batch = slot.current
-            if mini_batch is None or not (limit.had_most_of_it(slot.given_at) or limit.too_often(mini_batch)):
+            if mini_batch is None or not (most_of_it(slot.given_at, self._ready_at) or limit.too_often(mini_batch)):
                 continue
             message = f"mini-batch {mini_batch} did not end {within}"
             report = {"kind": "time-limit", "type": "TimeLimit", "message": message}

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from hpcbatch.jobdir.accounting import AttemptTally
 from hpcbatch.jobdir.ledgers import AttemptFiles, Payloads
-from hpcbatch.records.ledger import FLAG_FINAL, FLAG_MEMORY, FLAG_TIME_LIMIT, OF_INIT, Kind, Record
+from hpcbatch.jobdir.repair import crashed_starts
+from hpcbatch.records.ledger import FLAG_FINAL, FLAG_MEMORY, OF_INIT, Kind, Record
 
 MAX_CRASHED_STARTS = 3
 MAX_BARREN_ATTEMPTS = 20
@@ -41,40 +43,31 @@ def read_group(attempts: Iterable[AttemptFiles], job: bytes) -> GroupState:
     for attempt in attempts:
         state.last_epoch = max(state.last_epoch, attempt.epoch)
         with contextlib.closing(Payloads(attempt.segment)) as payloads:
-            _read_attempt(state, list(attempt.scan(job)), payloads)
+            _read_attempt(state, AttemptTally(attempt), list(attempt.scan(job)), payloads)
     return state
 
 
-def _read_attempt(state: GroupState, records: list[Record], payloads: Payloads) -> None:
+def _read_attempt(state: GroupState, tally: AttemptTally, records: list[Record], payloads: Payloads) -> None:
     synced = max((r.seq for r in records if r.kind == Kind.SYNC), default=-1)
-    started: set[int] = set()
     waiting: dict[int, bool] = {}  # whether the files are there that the next COMMIT of a mini-batch goes with
-    excused = finished = released = at_limit = False
+    finished = False
     for record in records:
-        if record.kind == Kind.START:
-            started.add(record.mini_batch)
-        elif record.kind == Kind.FILES:
+        tally.take(record)
+        if record.kind == Kind.FILES:
             waiting[record.mini_batch] = record.seq < synced or payloads.intact(record)
         elif record.kind == Kind.COMMIT:
             finished = True
-            started.discard(record.mini_batch)
             files = waiting.pop(record.mini_batch, True) and waiting.get(OF_INIT, True)
             if files and (record.seq < synced or payloads.read(record) is not None):
                 _commit(state, record)
         elif record.kind == Kind.FAIL:
             finished = True
-            started.discard(record.mini_batch)
             _fail(state, record)
-        elif record.kind in (Kind.RELEASE, Kind.FENCED, Kind.END, Kind.ABORT):
-            excused = True
-            released |= record.kind == Kind.RELEASE
-            at_limit |= record.kind == Kind.RELEASE and bool(record.flags & FLAG_TIME_LIMIT)
-    state.barren = 0 if finished else state.barren + (not released)
-    if at_limit:
+    state.barren = 0 if finished else state.barren + (not tally.was_released)
+    if tally.at_time_limit:
         state.time_limits += 1
-        state.cut_short.update(started)
-    if not excused:
-        state.crashed_starts.update(started)
+        state.cut_short.update(list(tally.running))
+    state.crashed_starts += crashed_starts([tally])
 
 
 def _commit(state: GroupState, record: Record) -> None:

@@ -26,9 +26,13 @@ T = TypeVar("T")
 
 
 def open_scratch() -> Path:
-    """A private folder on the node, named after this process; what dead processes of this user left is removed."""
+    """A private folder in TMPDIR, named after this process; what dead processes of this user left is removed.
+
+    TMPDIR may be a folder that all nodes share, or that a container shares with its host: the number of a process means
+    something on its own node, in its own namespace, alone.
+    """
     base = Path(tempfile.gettempdir())
-    prefix = f"hpcbatch-{os.getuid()}-"
+    prefix = f"hpcbatch-{os.getuid()}-{os.uname().nodename}.{os.stat('/proc/self/ns/pid').st_ino}-"
     for name in os.listdir(base):
         if name.startswith(prefix) and name[len(prefix) :].partition("-")[0].isdigit():
             pid = int(name[len(prefix) :].partition("-")[0])

@@ -12,7 +12,7 @@ from typing import Any
 RESERVE_S = 5.0  # for the last sync and for scontrol
 LAST_CALL_S = 10.0
 MARGIN = 1.25  # the next mini-batch may take this much longer than the longest until now
-MOST_OF_IT = 0.75
+MOST_OF_IT = 0.9  # what had less is the first to run in the next attempt, which may be all it needs
 MAX_CUT_SHORT = 3  # a mini-batch that the limit cuts off as often as this is given up
 MAX_REQUEUES = 10  # of one group, for its limit; what is left then is for the next round
 NEAR_S = 150.0  # `--signal=USR2@60` may come 60 seconds early (sbatch(1))
@@ -51,10 +51,12 @@ class TimeLimit:
         """Whether a warning that comes now is about this limit."""
         return self.end - time.monotonic() <= NEAR_S
 
-    def had_most_of_it(self, began: float) -> bool:
-        """Whether what runs since *began* had nearly all the time that any attempt can have."""
+    def had_most_of_it(self, began: float, first: float) -> bool:
+        """Whether what runs since *began* had nearly all the time that an attempt can give it, which began with the
+        *first* of its kind.
+        """
         now = time.monotonic()
-        return now - began >= MOST_OF_IT * (now - self.began)
+        return now - began >= MOST_OF_IT * (now - first)
 
     def too_often(self, mini_batch: int) -> bool:
         """Whether the limit, which is here again, has cut *mini_batch* off often enough."""

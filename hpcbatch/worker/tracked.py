@@ -6,7 +6,6 @@ Nothing is made on the shared filesystem unless code logs something.
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 from hpcbatch.errors import HpcBatchError
@@ -40,7 +39,7 @@ def collect(job: JobDir, local: Path, log: UserLog) -> None:
     """
     try:
         _collect(job, local, log)
-    except (OSError, HpcBatchError, subprocess.TimeoutExpired) as error:
+    except (OSError, HpcBatchError) as error:
         log.note(f"ERROR: what was logged with MLflow could not be kept: {error}")
 
 

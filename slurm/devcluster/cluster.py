@@ -224,7 +224,8 @@ def private_settings(cluster: Cluster, host: str) -> dict[str, str]:
 def cgroup_conf(options: Options) -> str:
     """No cgroups unless an option asks for them: slurmd would insist on what a container does not have."""
     if any("/cgroup" in setting for setting in options.settings):
-        return "CgroupPlugin=autodetect\n"
+        limits = any("task/cgroup" in setting for setting in options.settings)
+        return "CgroupPlugin=autodetect\n" + "ConstrainRAMSpace=yes\n" * limits
     answer = subprocess.run(["/usr/sbin/slurmd", "-V"], capture_output=True, text=True, check=True).stdout
     version = tuple(int(part) for part in answer.split()[-1].split(".")[:2])
     # Older ones cannot switch it off, but their plugin for version 1 looks for nothing before it is used.

@@ -19,6 +19,7 @@ DOORS = {
     "pydantic": ("spec/",),
     "mlflow": ("tracking.py", "tracking/"),
     "mpi4py": ("worker/",),
+    "pathspec": ("registry/",),
 }
 # What runs under the interpreter of a user's environment, and what it may import there, when a function is called.
 THERE: dict[Path, set[str]] = {
@@ -80,6 +81,13 @@ def test_files_are_created_in_fs_only() -> None:
         if not _room(path).startswith(tuple(MAY_CREATE_FILES))
         for name, call in calls(ast.parse(path.read_bytes()))
         if _creates(name, call)
+    ]
+    found += [
+        f"{where(path, node.lineno)} O_CREAT"
+        for path in package_files()
+        if not _room(path).startswith(tuple(MAY_CREATE_FILES))
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Attribute) and node.attr == "O_CREAT"  # also in flags that os.open is given later
     ]
     report(found, "Files are created, linked, renamed and opened for writing in fs/ only:")
 

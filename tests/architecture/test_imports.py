@@ -12,7 +12,19 @@ import pytest
 
 from tests.architecture.tree import PACKAGE, ROOT, report, syntax
 
-HEAVY = {"pydantic", "yaml", "fsspec", "submitit", "cloudpickle", "mlflow", "pyarrow", "numpy", "pandas", "mpi4py"}
+HEAVY = {
+    "pydantic",
+    "yaml",
+    "fsspec",
+    "submitit",
+    "cloudpickle",
+    "mlflow",
+    "pyarrow",
+    "numpy",
+    "pandas",
+    "mpi4py",
+    "pathspec",
+}
 LOGIN_NODE = {"hpcbatch.operations", "hpcbatch.registry", "hpcbatch.spec", "hpcbatch.cli", "hpcbatch.client"}
 
 

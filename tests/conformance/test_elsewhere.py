@@ -86,7 +86,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "5.23 nested folders": (CASES, "nested folders"),
     "5.24 the whole cluster is taken away": ("slurm/test_jobs.py", "test_preempted_tasks_go_on_where_they_stopped"),
     "5.25 outputs anywhere": (PROMISES, "test_an_output_folder_of_ones_own"),
-    "5.26 help of an editor": ("unit/cli/test_completion.py", "test_what_may_stand_next"),
+    "5.26 help of an editor": ("unit/spec/test_schema.py", "test_what_conforms_is_right"),
     "5.27 the merge is preempted": ("slurm/test_preemption_matrix.py", "test_preempted_at_half"),
     "6 heart-classifier-mlflow": ("examples/test_azureml_examples.py", "test_heart_classifier_mlflow"),
     "6 custom-outputs-parquet": ("examples/test_azureml_examples.py", "test_custom_outputs_parquet"),

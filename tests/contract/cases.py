@@ -10,7 +10,7 @@ from typing import Any
 from tests.site import ECHO, echoed
 
 STATE_MODULE = """
-import os
+import os, time
 
 def once(name):
     try:
@@ -26,6 +26,10 @@ def call(mini_batch):
 
 def names(mini_batch):
     return [os.path.basename(path) for path in mini_batch]
+
+def gone(parent):
+    while os.getppid() == parent:
+        time.sleep(0.01)
 """
 
 
@@ -67,8 +71,8 @@ def returning(expression: str) -> str:
 
 
 BOTH_KILLED = (
-    "worker = os.getppid(); os.fork() or (os.setsid(), time.sleep(0.3), os.kill(worker, 9), os._exit(0)); "
-    "os.kill(os.getpid(), 9)"
+    "me, worker = os.getpid(), os.getppid(); os.fork() or (os.setsid(), gone(me), os.kill(worker, 9), os._exit(0)); "
+    "os.kill(me, 9)"
 )
 
 
@@ -91,8 +95,8 @@ def without(*missing: int, count: int = 6) -> bytes:
 
 
 FAILED: dict[str, Any] = {"status": "Failed", "exit_code": 5, "output": None}
-ONE_EACH = {"mini_batch_size": 1, "retry_settings": {"max_retries": 0, "timeout": 30}, "error_threshold": -1}
-ONE_RETRY = {**ONE_EACH, "retry_settings": {"max_retries": 1, "timeout": 30}}
+ONE_EACH = {"mini_batch_size": 1, "retry_settings": {"max_retries": 0, "timeout": 300}, "error_threshold": -1}
+ONE_RETRY = {**ONE_EACH, "retry_settings": {"max_retries": 1, "timeout": 300}}
 ROWS = '["a\\nb", 1, None, ["f", 1], ("t", 2), {"k": 1.5}, 0.1, "\\u00e9", b"x", ""]'
 ROW_BYTES = "a\nb\n1\nNone\n['f', 1]\n('t', 2)\n{'k': 1.5}\n0.1\né\nb'x'\n\n".encode()
 FRAME = (
@@ -263,9 +267,9 @@ TOLERATED = [
         "a hang",
         sabotaged("time.sleep(600)", only_once=False),
         without(3),
-        settings={**ONE_EACH, "retry_settings": {"max_retries": 0, "timeout": 1}},
+        settings={**ONE_EACH, "retry_settings": {"max_retries": 0, "timeout": 5}},
         failed_items=1,
-        failures=["did not return in 1 s"],
+        failures=["did not return in 5 s"],
     ),
     *(
         Case(name, sabotaged(how, only_once=True), echoed(6), settings=ONE_RETRY, calls=7, log=[words])

@@ -15,7 +15,8 @@ import pytest
 from hpcbatch.operations import invoke as invoking
 from hpcbatch.operations import jobs
 from hpcbatch.operations.invoke import invoke
-from tests.site import Site, echoed
+from tests import processes
+from tests.site import Site, echoed, eventually
 
 METADATA = (
     "open,openat,openat2,creat,stat,lstat,newfstatat,statx,access,faccessat,faccessat2,readlink,rename,renameat,"
@@ -29,6 +30,7 @@ def test_a_finished_job_has_few_files_however_many_mini_batches(site: Site) -> N
     ended = site.run(deployment, data, groups=GROUPS, instance_count=2)
     assert ended.output == echoed(300)
     root = site.root(ended.job["name"])
+    eventually(lambda: not processes.of_job(root))  # what ends a job may still tidy up
     entries = [str(path.relative_to(root)) for path in root.rglob("*")]
     attempts = GROUPS
     assert ended.job["progress"]["attempts"] == attempts
@@ -55,7 +57,7 @@ def _metadata_calls(site: Site, tmp_path: Path, mini_batches: int) -> Counter[st
     job, trace = jobs.find_job(site.ws, shown["name"]), tmp_path / f"trace-{mini_batches}"
     command = [sys.executable, "-I", "-m", "hpcbatch.worker", str(job.root), job.sha256, "0", "0"]
     tracer = ["strace", "-f", "-qq", "-o", str(trace), "-e", f"trace={METADATA}", "-e", "signal=none"]
-    done = subprocess.run([*tracer, *command], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*tracer, *command], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{mini_batches} mini-batches in this attempt" in done.stdout
     calls: Counter[str] = Counter()

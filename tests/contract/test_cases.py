@@ -13,7 +13,7 @@ from tests.site import Site
 
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
 def test_a_job_ends_as_it_must(site: Site, runner: Runner, case: Case) -> None:
-    ended = site.wait(runner.start(case), 90)
+    ended = site.wait(runner.start(case))
     story = f"{ended.job}\n{ended.log}"
     assert (ended.status, ended.exit_code) == (case.status, case.exit_code), story
     assert ended.output == case.output, story

@@ -31,28 +31,57 @@ def done(site: Site, name: str) -> int:
 
 
 def test_workers_and_drivers_are_killed_at_random_moments(site: Site) -> None:
-    seed = random.randrange(1000)
-    deployment = site.deploy(SLOW_ECHO, mini_batch_size=1, max_concurrency_per_instance=2)
-    name = site.start(deployment, site.data(400), groups=4, instance_count=4)
-    root, chance, kills = site.root(name), random.Random(seed), 0
-    while kills < 10 and not jobs.find_job(site.ws, name).verdict() and done(site, name) < 330:
-        workers = processes.of_job(root, processes.WORKER)
-        if workers:
-            victim = chance.choice(workers)
-            drivers = processes.drivers_of(victim)
-            kills += processes.kill(chance.choice([victim, *drivers]))
+    """In as many jobs as it takes: on a busy machine one may be over before it was hit."""
+    chance = random.Random(seed := random.randrange(1000))
+    deployment = site.deploy(
+        SLOW_ECHO, mini_batch_size=1, max_concurrency_per_instance=2, retry_settings={"max_retries": 10}
+    )
+    data = site.data(400)
+    workers = drivers = 0
+    while workers < 3 or drivers < 3:
+        name = site.start(deployment, data, groups=4, instance_count=4)
+        hits = hit_at_random(site, name, chance, until=330)
+        workers, drivers = workers + hits[0], drivers + hits[1]
+        ended = site.wait(name)
+        assert ended.status == "Completed", ended
+        assert ended.output == echoed(400), f"seed {seed}"
+
+
+def hit_at_random(site: Site, name: str, chance: random.Random, until: int) -> tuple[int, int]:
+    """Kill two workers and eight drivers of a job, or until it has finished *until* mini-batches; how many were killed.
+
+    Not three workers: they may die of the same mini-batch, which is then given up.
+    """
+    root, workers, drivers = site.root(name), 0, 0
+    while workers + drivers < 10 and not jobs.find_job(site.ws, name).verdict() and done(site, name) < until:
+        if found := processes.of_job(root, processes.WORKER):
+            worker = chance.choice(found)
+            if chance.random() < 0.4:
+                workers += workers < 2 and processes.kill(worker)
+            elif below := processes.drivers_of(worker):
+                drivers += drivers < 8 and processes.kill(chance.choice(below))
         time.sleep(chance.uniform(0.05, 0.3))
-    ended = site.wait(name)
-    assert ended.status == "Completed", ended
-    assert ended.output == echoed(400), f"seed {seed}"
-    assert kills >= 5
+    return workers, drivers
 
 
 def test_the_merge_is_killed_again_and_again(site: Site) -> None:
-    deployment = site.deploy(mini_batch_size=10)
-    name = site.start(deployment, site.data(2000), groups=2, instance_count=2)
-    root, chance, kills = site.root(name), random.Random(3), 0
-    deadline = time.monotonic() + 60
+    """In as many jobs as it takes: a merge that is quick is over before it is hit."""
+    deployment, data = site.deploy(mini_batch_size=10), site.data(2000)
+    chance, kills = random.Random(3), 0
+    while kills < 2:
+        name = site.start(deployment, data, groups=2, instance_count=2)
+        kills += _merge_killed(site, name, chance)
+        ended = site.wait(name)
+        assert ended.status == "Completed", ended
+        assert ended.output == echoed(2000)
+        published = {path.name for path in (site.root(name) / "out").iterdir() if not path.name.startswith(".tmp-")}
+        assert published == {"predictions.csv", "_SUCCESS.json"}
+
+
+def _merge_killed(site: Site, name: str, chance: random.Random) -> int:
+    """Kill the merges of a job, four at most, and resume it where it stands still; how many were killed."""
+    root, kills = site.root(name), 0
+    deadline = time.monotonic() + 300
     while not jobs.find_job(site.ws, name).verdict():
         assert time.monotonic() < deadline, site.log(name)
         merges = processes.of_job(root, processes.MERGE)
@@ -62,23 +91,26 @@ def test_the_merge_is_killed_again_and_again(site: Site) -> None:
         elif not merges and jobs.show_job(site.ws, name)["status"] == "NotResponding":
             jobs.resume_job(site.ws, name)
         time.sleep(0.02)
-    ended = site.wait(name)
-    assert ended.status == "Completed", ended
-    assert ended.output == echoed(2000)
-    assert kills >= 2
-    published = {path.name for path in (root / "out").iterdir() if not path.name.startswith(".tmp-")}
-    assert published == {"predictions.csv", "_SUCCESS.json"}
+    return kills
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)
 def test_the_supervisor_is_killed_and_the_job_resumed(site: Site) -> None:
-    deployment = site.deploy(SLOW_ECHO, mini_batch_size=1)
+    go = site.folder / site.fresh("go")
+    held = SLOW_ECHO.replace(
+        "time.sleep(0.02)",
+        f"""time.sleep(0.02)
+    while mini_batch[0][-6:] >= "20.txt" and not os.path.exists({str(go)!r}):
+        time.sleep(0.02)""",
+    )
+    deployment = site.deploy(held, mini_batch_size=1, retry_settings={"timeout": 600})
     name = site.start(deployment, site.data(60), groups=2, instance_count=2)
     root = site.root(name)
     eventually(lambda: done(site, name) > 5)
     (supervisor,) = processes.of_job(root, processes.SUPERVISOR)
     processes.kill(supervisor)
-    eventually(lambda: not processes.of_job(root), 5)
+    eventually(lambda: not processes.of_job(root))
+    go.touch()
     stalled = site.wait(name)
     assert (stalled.status, stalled.exit_code, stalled.output) == ("NotResponding", 8, None)
     assert "Stalled" in stalled.detail
@@ -104,7 +136,7 @@ def test_invoke_is_killed_at_many_moments_and_run_again(site: Site) -> None:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
             time.sleep(0.05 * number)
             first.kill()
-        again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert again.returncode == 0, again.stderr
         return name
 
@@ -115,10 +147,10 @@ def test_invoke_is_killed_at_many_moments_and_run_again(site: Site) -> None:
         assert (ended.status, ended.output) == ("Completed", echoed(10)), ended
         verdict = jobs.find_job(site.ws, name).verdict() or {}
         assert (verdict["attempts"], verdict["duplicates"]) == (1, 0), ended
-        eventually(lambda name=name: not processes.of_job(site.root(name)), 5)
+        eventually(lambda name=name: not processes.of_job(site.root(name)))
     if site.compute != "local":
         slurm_names = {jobs.find_job(site.ws, name).record.slurm_name for name in names}
-        eventually(lambda: not slurm_names & set(_queued()), 20)
+        eventually(lambda: not slurm_names & set(_queued()))
 
 
 def _queued() -> list[str]:
@@ -142,10 +174,10 @@ def test_cancel_ends_everything(site: Site, tmp_path: Path) -> None:
     note = f"open({str(tmp_path)!r} + '/' + str(os.getpid()), 'w')"
     script = f"import os, time\ndef run(m):\n    {note}\n    time.sleep(600)\n"
     name = site.start(site.deploy(script, mini_batch_size=1), site.data(8), groups=4, instance_count=2)
-    eventually(lambda: list(tmp_path.iterdir()), 30)
+    eventually(lambda: list(tmp_path.iterdir()))
     jobs.cancel_job(site.ws, name)
     ended = site.wait(name)
     assert (ended.status, ended.exit_code, ended.output) == ("Canceled", 5, None), ended
-    eventually(lambda: not processes.of_job(site.root(name)), 15)
-    eventually(lambda: not any(processes.lives(int(pid.name)) for pid in tmp_path.iterdir()), 15)
+    eventually(lambda: not processes.of_job(site.root(name)))
+    eventually(lambda: not any(processes.lives(int(pid.name)) for pid in tmp_path.iterdir()))
     assert jobs.cancel_job(site.ws, name)["status"] == "Canceled"

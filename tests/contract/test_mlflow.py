@@ -7,7 +7,6 @@ import fcntl
 import json
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,17 @@ import pytest
 from hpcbatch.errors import SpecError
 from hpcbatch.fs import scan
 from hpcbatch.operations import assets, deployments
+from tests.environments import Environments
 from tests.site import ENDPOINT, Ended, Site
 
 pytestmark = pytest.mark.slow
 
 REQUIREMENTS = ("mlflow-skinny==3.17.2", "scikit-learn==1.9.1", "pandas>=2", "pyarrow", "pillow")
-WAIT_S = 180
+WAIT_S = 900
 
 
 @pytest.fixture(scope="session")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def samples(tmp_path_factory: pytest.TempPathFactory, environments: Environments) -> Path:
     """A folder with `venv`, where mlflow is, with models and with data; made once for all processes of the run."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if base.name.startswith("popen-") else base) / "mlflow-samples"
@@ -34,10 +34,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "truth.csv").exists():
             shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            (folder / "venv").symlink_to(environments(*REQUIREMENTS))
             python = folder / "venv" / "bin" / "python"
-            subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-            pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
-            subprocess.run(pip, check=True)
             subprocess.run([python, Path(__file__).with_name("mlflow_samples.py"), folder], check=True)
     return folder
 
@@ -60,7 +59,7 @@ class Models:
             "type": "model",
             "model": {"name": name, "path": str(self.samples / model), "type": "mlflow_model"},
             "compute": f"azureml:{self.site.compute}",
-            "settings": {"retry_settings": {"max_retries": 0}, **settings},
+            "settings": {"retry_settings": {"max_retries": 0, "timeout": 600}, **settings},
         }
         path = self.site.folder / f"{name}.yml"
         path.write_text(json.dumps(document))

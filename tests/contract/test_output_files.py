@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
 
 import pytest
 
 from hpcbatch.errors import SpecError
 from hpcbatch.operations import jobs
-from tests import processes
+from tests.contract.test_interruptions import hit_at_random
 from tests.site import Site
 
 BEGIN = "import os, sys, time\nfrom pathlib import Path\nout = Path(os.environ['AZUREML_BI_OUTPUT_PATH'])\n"
@@ -65,19 +64,18 @@ def test_new_files_appended_files_and_open_files_are_there_once_and_in_order(
 
 
 def test_files_are_there_once_when_workers_and_drivers_are_killed(site: Site, tmp_path: Path) -> None:
-    deployment = site.deploy(ALL_WAYS, mini_batch_size=1, max_concurrency_per_instance=2, output_action="summary_only")
-    name = site.start(deployment, site.data(150), groups=2, instance_count=2)
-    root, chance, kills = site.root(name), random.Random(7), 0
-    while kills < 6 and not jobs.find_job(site.ws, name).verdict():
-        workers = processes.of_job(root, processes.WORKER)
-        if workers:
-            victim = chance.choice(workers)
-            kills += processes.kill(chance.choice([victim, *processes.drivers_of(victim)]))
-        time.sleep(chance.uniform(0.1, 0.3))
-    ended = site.wait(name, 120)
-    assert ended.status == "Completed", ended
-    assert downloaded(site, name, tmp_path) == expected(150)
-    assert kills >= 3
+    """In as many jobs as it takes: on a busy machine one may be over before it was hit."""
+    deployment = site.deploy(
+        ALL_WAYS, mini_batch_size=1, max_concurrency_per_instance=2, output_action="summary_only",
+        retry_settings={"max_retries": 10},
+    )  # fmt: skip
+    data, chance, kills = site.data(150), random.Random(7), 0
+    while kills < 3:
+        name = site.start(deployment, data, groups=2, instance_count=2)
+        kills += sum(hit_at_random(site, name, chance, until=150))
+        ended = site.wait(name)
+        assert ended.status == "Completed", ended
+        assert downloaded(site, name, tmp_path / name) == expected(150)
 
 
 def test_what_a_failed_try_wrote_is_gone(site: Site, tmp_path: Path) -> None:
@@ -100,7 +98,7 @@ def run(mini_batch):
         marks.mkdir(parents=True)
         deployment = site.deploy(
             script.replace("{action}", action), mini_batch_size=1, output_action="summary_only",
-            retry_settings={"timeout": 5, "max_retries": 2}, environment_variables={"MARKS": str(marks)},
+            retry_settings={"timeout": 5, "max_retries": 9}, environment_variables={"MARKS": str(marks)},
         )  # fmt: skip
         ended = site.run(deployment, site.data(4))
         assert ended.status == "Completed", ended

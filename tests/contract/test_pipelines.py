@@ -20,6 +20,7 @@ from hpcbatch.operations.pipeline_status import status_of
 from hpcbatch.records.job import ComputePart
 from hpcbatch.records.pipeline import ParallelPart, PipelineInput, PipelineOutput, StepInput, StepOutput
 from tests.pipelines import LOCAL, Pipelines, given, literal, logs, made, short_folder, states, step, text
+from tests.processes import lives
 from tests.site import eventually
 
 if TYPE_CHECKING:
@@ -66,16 +67,19 @@ def test_a_diamond_passes_its_data_on(pipelines: Pipelines) -> None:
 
 
 def failing(pipelines: Pipelines, *, goes_on: bool) -> tuple[dict[str, str], str]:
-    """`bad` fails, `after` reads from it; `slow` runs beside it, `later` reads from `slow`."""
-    slow, bad = (pipelines.folder / f"{word}-{goes_on}" for word in ("slow", "bad"))
+    """`bad` fails, `after` reads from it; `slow` runs beside it until that is on record, `later` reads from `slow`."""
+    slow, noted = (pipelines.folder / f"{word}-{goes_on}" for word in ("slow", "noted"))
     until = "until [ -e {} ]; do sleep 0.05; done"
-    job = pipelines.run(
-        step("bad", f"{until.format(slow)}; touch {bad}; echo words; echo the reason >&2; exit 3", outputs=["out"]),
+    job = pipelines.start(
+        step("bad", f"{until.format(slow)}; echo words; echo the reason >&2; exit 3", outputs=["out"]),
         step("after", WRITE, inputs={"word": text("x"), "a": made("bad.out")}, outputs=["out"]),
-        step("slow", f"touch {slow}; {until.format(bad)}; sleep 1", outputs=["out"]),
+        step("slow", f"touch {slow}; {until.format(noted)}", outputs=["out"]),
         step("later", WRITE, inputs={"word": text("x"), "a": made("slow.out")}, outputs=["out"]),
         continue_on_step_failure=goes_on,
     )
+    eventually(lambda: "bad" in job.results())
+    noted.touch()
+    pipelines.wait(job)
     return states(job), str(job.verdict()["reason"])
 
 
@@ -126,7 +130,7 @@ def test_resume_goes_on_after_the_failed_step(pipelines: Pipelines) -> None:
     assert states(job) == {"one": "Completed", "two": "Failed", "three": "NotStarted"}
     mended.touch()
     jobs.resume_job(pipelines.ws, job.record.name)
-    eventually(lambda: job.verdict() is not None, 60)
+    eventually(lambda: job.verdict() is not None)
     assert job.verdict()["status"] == "Completed", logs(job)
     assert calls.read_text().split() == ["one", "two", "two", "three"]
     assert (job.out / "o" / "word").read_text() == "1\n"
@@ -138,11 +142,11 @@ def test_a_canceled_job_ends_its_commands(pipelines: Pipelines) -> None:
         step("long", f"sh -c 'echo $$ > {mark}; exec sleep 600'; echo never", outputs=["out"]),
         step("next", "true", inputs={"a": made("long.out")}),
     )
-    eventually(lambda: mark.exists() and mark.read_text().strip(), 30)
+    eventually(lambda: mark.exists() and mark.read_text().strip())
     pid = int(mark.read_text())
     jobs.cancel_job(pipelines.ws, job.record.name)
-    eventually(lambda: status_of(job).word == "Canceled", 40)
-    eventually(lambda: not Path(f"/proc/{pid}").exists(), 20)
+    eventually(lambda: status_of(job).word == "Canceled")
+    eventually(lambda: not lives(pid))
     with pytest.raises(Conflict, match="was canceled"):
         jobs.resume_job(pipelines.ws, job.record.name)
 
@@ -208,7 +212,7 @@ def parallel(files: bytes, **more: object) -> object:
     part = ParallelPart(
         entry_script="entry.py", input="data", append_row_to="rows", mini_batch_size=2, mini_batch_error_threshold=-1,
         program_arguments="--suffix '${{inputs.suffix}}' --side ${{outputs.side}}", error_threshold=-1,
-        max_concurrency_per_instance=2, max_retries=1, timeout_s=60, logging_level="info",
+        max_concurrency_per_instance=2, max_retries=1, timeout_s=600, logging_level="info",
     )  # fmt: skip
     return step(
         "score", "", kind="parallel", files=files, parallel=replace(part, **more),

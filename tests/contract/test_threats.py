@@ -12,7 +12,8 @@ import pytest
 
 from hpcbatch.errors import Conflict, HpcBatchError
 from hpcbatch.operations import deployments, jobs
-from tests.site import ECHO, ENDPOINT, Ended, Site, echoed
+from tests.processes import of_job
+from tests.site import ECHO, ENDPOINT, Ended, Site, echoed, eventually
 
 HIJACKED = ("numpy", "json", "submitit", "pandas", "hpcbatch", "pickle", "score_helpers", "sitecustomize", "yaml")
 IMPORTED = """
@@ -51,6 +52,7 @@ def hostile(site: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ended
         for planted in ("1_0_result.pkl", "1_0_submitted.pkl", "0_0_result.pkl.save_tmp"):
             (site.root(name) / "slurm" / planted).write_bytes(pickle.dumps(Boom(traps / "UNPICKLED")))
         ended = site.wait(name)
+        eventually(lambda: not of_job(site.root(name)))  # what ends a job may still tidy up
         jobs.show_job(site.ws, name)
         jobs.list_jobs(site.ws)
         jobs.resume_job(site.ws, name)

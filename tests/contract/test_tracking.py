@@ -67,7 +67,7 @@ def test_steps_log_and_register_at_once(samples: Path) -> None:  # noqa: F811
             step(f"s{n}", "python train.py", files=files, python=str(python), environment_variables={"N": str(n)})
             for n in range(3)
         ]
-        job = pipelines.run(*steps, timeout_s=240)
+        job = pipelines.run(*steps, timeout_s=900)
         assert job.verdict()["status"] == "Completed", logs(job)
         shown = jobs.show_job(pipelines.ws, job.record.name)
         runs = {run["id"]: run for run in runs_in(shown["mlflow"]["tracking_uri"], python)}
@@ -88,7 +88,7 @@ def test_scoring_scripts_log_at_once(samples: Path, tmp_path: Path) -> None:  # 
     python = samples / "venv" / "bin" / "python"
     site = Site(tmp_path, "local").set_up()
     name = site.deploy(SCORE, python=python, instances=2, mini_batch_size=1, max_concurrency_per_instance=2)
-    ended = site.run(name, site.data(8), timeout_s=240)
+    ended = site.run(name, site.data(8), timeout_s=900)
     assert ended.status == "Completed", ended.log
     found = ended.job["mlflow"]
     runs = runs_in(found["tracking_uri"], python)

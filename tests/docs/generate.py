@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from hpcbatch.spec.schema import KINDS_OF_DOCUMENTS, schema_of
 from tests.docs import cli_page, errors_page, pipeline_page, python_page, yaml_page
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
@@ -28,8 +30,16 @@ def generated(name: str) -> str:
     return NOTE.format(origin=origin) + page()
 
 
+def schema(kind: str) -> str:
+    """What `schemas/KIND.json` must be: what `hpcbatch schema KIND` prints."""
+    return json.dumps(schema_of(kind), indent=2) + "\n"
+
+
 def main() -> None:
-    """Write every page."""
+    """Write every page, and the schemas."""
+    (REFERENCE / "schemas").mkdir(exist_ok=True)
+    for kind in KINDS_OF_DOCUMENTS:
+        (REFERENCE / "schemas" / f"{kind}.json").write_text(schema(kind), "utf-8")
     for name in PAGES:
         (REFERENCE / name).write_text(generated(name), "utf-8")
         print(REFERENCE / name)

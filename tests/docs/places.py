@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from hpcbatch.operations import assets, deployments, endpoints, jobs
 from hpcbatch.operations.invoke import InputRef, InvokeRequest, invoke
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.rounds import local
+from tests.processes import of_job
 from tests.site import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,8 @@ def run(mini_batch):
     rows = []
     for path in mini_batch:
         time.sleep(float(os.environ.get("SECONDS_PER_FILE", "0")))
+        while path[-5:] > "2.txt" and "NOT_BEFORE" in os.environ and not os.path.exists(os.environ["NOT_BEFORE"]):
+            time.sleep(0.05)
         with open(path) as file:
             rows.append(f"{os.path.basename(path)} {len(file.read().split())}")
     return rows
@@ -61,7 +63,7 @@ class Place:
     def workspace(self) -> Workspace:
         return Workspace(self.home / ".hpcbatch")
 
-    def run(self, script: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         """Run bash lines, stopping at the first command that fails."""
         dropped = ("SLURM", "SBATCH", "HPCBATCH", "XDG_", "PYTHONPATH")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
@@ -115,12 +117,14 @@ def job(place: Place) -> dict[str, str]:
 def stopped_job(place: Place) -> dict[str, str]:
     """`endpoint`, and in JOB the name of a job of it whose machine went down half-way."""
     endpoint(place)
-    name = _start(place, environment_variables={"SECONDS_PER_FILE": "0.3"})
+    down = place.folder / "machine-is-down"
+    name = _start(place, environment_variables={"NOT_BEFORE": str(down)})
     found = jobs.find_job(place.workspace, name)
     eventually(lambda: jobs.show_job(place.workspace, name)["progress"]["mini_batches_done"])
-    os.kill(local.supervisor(found), signal.SIGKILL)
-    eventually(lambda: not local.supervisor(found))
-    time.sleep(0.2)  # the worker dies with its supervisor, a moment later
+    if pid := local.supervisor(found):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not of_job(found.root))  # the worker dies with its supervisor, a moment later
+    down.touch()
     return {"JOB": name}
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.docs.blocks import RUN, blocks, printed, script, set_up
 from tests.docs.places import PLACES, ROOT, Place, example
+from tests.environments import COMPLETE, Environments, required_by
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = {"quickstart": "QUICKSTART_VENV", "mlflow-model": "MLFLOW_MODEL_VENV"}  # what names its environment
@@ -26,10 +27,10 @@ RUNNABLE = [
 
 
 @pytest.fixture(scope="session")
-def made_example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def made_example(tmp_path_factory: pytest.TempPathFactory, environments: Environments) -> Callable[[str], Path]:
     """`made_example(name)`: an example with its environment and its model, as the first part of its run.sh leaves it.
 
-    An environment that *Run it* has made here already is used: making it takes a minute on a slow network.
+    An environment that *Run it* has made here already is used.
     """
 
     @functools.cache
@@ -39,12 +40,12 @@ def made_example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         generated = shutil.ignore_patterns(".venv", "data", "model", "truth.csv", "named-outputs", "__pycache__")
         shutil.copytree(ROOT / "examples" / name, folder, ignore=generated)
         there = Path(os.environ.get(EXAMPLES[name]) or ROOT / "examples" / name / ".venv")
-        if (there / ".complete").exists():
-            (folder / ".venv").symlink_to(there.resolve())
+        made = there if (there / COMPLETE).exists() else environments(*required_by(name))
+        (folder / ".venv").symlink_to(made.resolve())
         lines = (folder / "run.sh").read_text().partition('echo "== Where it runs"')
         assert lines[1], "run.sh has no part that makes the environment and the model"
         (folder / "make.sh").write_text(lines[0])
-        done = place.run(f"bash {folder}/make.sh", timeout_s=300)
+        done = place.run(f"bash {folder}/make.sh", timeout_s=1800)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return folder
 

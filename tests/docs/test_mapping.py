@@ -10,7 +10,7 @@ import pytest
 from hpcbatch.cli.grammar import Verb
 from hpcbatch.cli.invoke_request import _OTHER_KEYS
 from hpcbatch.spec.assets import Data, Environment, Model
-from hpcbatch.spec.base import _READ_ONLY, Document, _document_in
+from hpcbatch.spec.base import READ_ONLY, Document, _document_in
 from hpcbatch.spec.component import CommandComponent, ParallelComponent, PipelineComponent
 from hpcbatch.spec.compute import Compute
 from hpcbatch.spec.deployment import ModelBatchDeployment
@@ -18,6 +18,7 @@ from hpcbatch.spec.endpoint import BatchEndpoint
 from hpcbatch.spec.job_settings import SETTINGS
 from hpcbatch.spec.pipeline import CommandStep, InputValue, OutputValue, PipelineBatchDeployment, PipelineJob
 from hpcbatch.spec.ports import InputPort, OutputPort
+from hpcbatch.spec.schema import KINDS_OF_DOCUMENTS
 from tests.docs.cli_page import grammar
 from tests.docs.places import ROOT
 
@@ -54,7 +55,7 @@ def named(cell: str) -> list[str]:
 def has(model: type[Document], path: str) -> bool:
     """Whether a document of *model* may have the field `a.b`."""
     first, _, rest = path.partition(".")
-    if first in _READ_ONLY:
+    if first in READ_ONLY:
         return True
     if first not in model.model_fields:
         return False
@@ -124,6 +125,7 @@ def test_every_verb_that_az_has_too_is_told_of() -> None:
         "completion bash",
         "completion zsh",
         "completion words",
+        *(f"schema {kind}" for kind in KINDS_OF_DOCUMENTS),
     }
     told = {name for row in rows("Commands") for name in named(row[0])}
     assert sorted(set(VERBS) - told - ours) == []

@@ -14,9 +14,10 @@ from hpcbatch.spec.base import parse
 from hpcbatch.spec.compute import Compute
 from hpcbatch.spec.endpoint import BatchEndpoint
 from hpcbatch.spec.pipeline import PipelineBatchDeployment, PipelineJob, input_value, parse_steps
+from hpcbatch.spec.schema import KINDS_OF_DOCUMENTS
 from hpcbatch.spec.yamlfile import Loaded, loads
 from tests.docs import cli_page, yaml_page
-from tests.docs.generate import COMMAND, PAGES, REFERENCE, generated
+from tests.docs.generate import COMMAND, PAGES, REFERENCE, generated, schema
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -24,6 +25,13 @@ def test_a_generated_page_is_up_to_date(name: str) -> None:
     path = REFERENCE / name
     found = path.read_text("utf-8") if path.exists() else ""
     assert found == generated(name), f"docs/reference/{name} is stale. Run: {COMMAND}"
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_DOCUMENTS)
+def test_a_schema_is_up_to_date(kind: str) -> None:
+    path = REFERENCE / "schemas" / f"{kind}.json"
+    found = path.read_text("utf-8") if path.exists() else ""
+    assert found == schema(kind), f"docs/reference/schemas/{kind}.json is stale. Run: {COMMAND}"
 
 
 @pytest.mark.parametrize(("noun", "verb", "line"), list(cli_page.examples()), ids=lambda each: each or None)

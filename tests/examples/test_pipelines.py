@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import Environments, required_by
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
-def venv(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What both need: made once, or the environment of the MLflow example, whose requirements are the same."""
+def venv(environments: Environments) -> str:
+    """What both need, and the MLflow example too, whose commands to make it are the same."""
     there = os.environ.get("PIPELINE_VENV") or os.environ.get("MLFLOW_MODEL_VENV")
-    return there or str(tmp_path_factory.mktemp("pipelines") / "venv")
+    return there or str(environments(*required_by("training-pipeline")))
 
 
 def _run(example: str, tmp_path: Path, venv: str) -> tuple[Path, str]:
@@ -36,7 +38,7 @@ def _run(example: str, tmp_path: Path, venv: str) -> tuple[Path, str]:
     done = subprocess.run(
         ["bash", str(folder / "run.sh")],
         env=pip | kept | {"HOME": str(tmp_path), "PATH": path, "PIPELINE_VENV": venv},
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900,
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return folder, done.stdout

@@ -49,7 +49,7 @@ class PausedMerge:
         """To its end."""
         self._freed = True
         self._may.release()
-        self._thread.join(30)
+        self._thread.join(300)
         assert not self._thread.is_alive()
 
     def _main(self, run: Callable[[], object]) -> None:

@@ -76,7 +76,7 @@ def test_workers_that_are_killed_300_times_give_the_bytes_of_a_quiet_run(site: S
                 assert process.wait() in (-9, 0), (seed, site.log(job.record.name))
                 kills += process.returncode == -9
         for process in [worker(job, group) for group in range(GROUPS)]:
-            assert process.wait(60) == 0, (seed, site.log(job.record.name))
+            assert process.wait(600) == 0, (seed, site.log(job.record.name))
         merge_job(job)
         assert site.output(job.record.name) == echoed(COUNT), seed
         assert (job.verdict() or {})["duplicates"] == 0, seed
@@ -104,7 +104,7 @@ def test_clocks_that_are_800_days_apart_change_nothing(site: Site) -> None:
     first.kill()
     first.wait()
     for process in (worker(job, 0, **past), worker(job, 1, **past), worker(job, 2, **future)):
-        assert process.wait(60) == 0, site.log(job.record.name)
+        assert process.wait(600) == 0, site.log(job.record.name)
     assert merged(job) == 0
     assert site.output(job.record.name) == echoed(200)
     shown = jobs.show_job(site.ws, job.record.name)

@@ -51,7 +51,7 @@ class Client:
 
 
 def said(process: subprocess.Popen[str], *codes: int) -> str:
-    text, _ = process.communicate(timeout=120)
+    text, _ = process.communicate(timeout=900)
     assert process.returncode in (codes or (0,)), text
     return text
 

@@ -53,7 +53,7 @@ def covered(name: str) -> int:
 def watch(name: str, count: str) -> int:
     """Look at the job again and again until all is finished; never more is seen than less was before."""
     seen = looks = 0
-    until = time.monotonic() + 90
+    until = time.monotonic() + 600
     while seen < int(count):
         now = covered(name)
         assert now >= seen, (now, seen)

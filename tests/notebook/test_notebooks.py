@@ -90,7 +90,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def executed(notebook: nbformat.NotebookNode, folder: Path) -> list[list[nbformat.NotebookNode]]:
     """The outputs of each code cell, in a kernel that starts in *folder*."""
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     try:
         client.execute()
     except CellExecutionError as error:
@@ -145,8 +145,8 @@ def test_an_interrupted_wait_says_that_the_job_goes_on(tmp_path: Path) -> None:
     from hpcbatch import BatchClient
     client = BatchClient("./ws")
     job = client.batch_endpoints.invoke("heart-batch", input={str(project / "data")!r})
-    threading.Timer(1, _thread.interrupt_main).start()
     try:
+        threading.Timer(5, _thread.interrupt_main).start()
         job.wait()
     except KeyboardInterrupt:
         assert not job.refresh().is_done

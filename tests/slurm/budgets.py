@@ -14,8 +14,12 @@ from tests.slurm.watched import SCRIPT, Watched, own_cluster, start
 if TYPE_CHECKING:
     from tests.conftest import DevCluster
 
+# Both nodes have their two array tasks before one fails: else the others could come to n1, too.
 INIT_ON_N1 = """
 def init():
+    note("at", os.environ["SLURMD_NODENAME"])
+    while open(os.environ["CALLS"]).read().count("at n") < 4:
+        time.sleep(0.02)
     if os.environ["SLURMD_NODENAME"] == "n1":
         raise OSError("no GPU")
 """
@@ -41,7 +45,7 @@ def the_time_limit_is_shorter_than_the_work(site: Site, cluster: DevCluster) -> 
     """
     site.set_up({"name": "minute", "type": "slurm", "partition": "normal", "time": 1})
     job = start(site, cluster, 5, run_s=12, groups=1, compute="minute")
-    job.wait(240)
+    job.wait(400)
     job.assert_undisturbed()
     assert job.job.rounds() == [0]
     assert job.tally() == {"calls": 5, "begun_again": 0, "ended_again": 0, "never_ended": 0}
@@ -67,7 +71,7 @@ def a_mini_batch_needs_more_memory(site: Site, cluster: DevCluster) -> None:
     site.set_up(compute)
     try:
         job = start(site, cluster, 6, groups=1, compute="small", script=script)
-        job.wait(240)
+        job.wait()
         assert job.verdict()["completed"], site.log(job.name)
         assert job.job.rounds() == [0, 1]
         assert [number for _, number in job.records(Kind.FAIL)] == [2, 2], "no try of max_retries, which is 0"
@@ -84,11 +88,17 @@ def a_mini_batch_needs_more_memory(site: Site, cluster: DevCluster) -> None:
 @at_once
 def nothing_starts_on_one_node(site: Site, _: DevCluster) -> None:
     """It takes two array tasks and fails them at their start, so the next round does without it."""
-    broken = ['[ "$SLURMD_NODENAME" != n1 ] || [ -z "$SLURM_ARRAY_TASK_ID" ] || exit 1']  # the merge may run there
+    begun = site.folder / "begun"
+    begun.mkdir()
+    broken = [  # the merge may run there; all four have begun before one fails, else the others could come there, too
+        'if [ -n "$SLURM_ARRAY_TASK_ID" ]; then',
+        f'touch {begun}/$SLURM_JOB_ID; until [ "$(ls {begun} | wc -l)" -ge 4 ]; do sleep 0.1; done',
+        '[ "$SLURMD_NODENAME" != n1 ] || exit 1; fi',
+    ]
     site.set_up({"name": "half", "type": "slurm", "partition": "normal", "cpus_per_task": 2, "setup": broken})
     with own_cluster("--nodes", "2", "--no-accounting") as cluster:
         job = start(site, cluster, 8, groups=4, compute="half")
-        job.wait(120)
+        job.wait()
         job.assert_undisturbed()
         assert job.job.rounds() == [0, 1]
         assert _story(job) == ["node n1 failed 2 array tasks at their start; later rounds do without it"]
@@ -103,7 +113,7 @@ def init_fails_on_one_node(site: Site, _: DevCluster) -> None:
     site.set_up({"name": "half", "type": "slurm", "partition": "normal", "cpus_per_task": 2})
     with own_cluster("--nodes", "2", "--no-accounting") as cluster:
         job = start(site, cluster, 8, groups=4, compute="half", script=script)
-        verdict = job.wait(120)
+        verdict = job.wait()
         assert verdict["completed"], site.log(job.name)
         assert job.job.rounds() == [0, 1]
         assert "node n1 failed 2 array tasks at their start; later rounds do without it" in _story(job)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,7 +54,7 @@ def the_controller_forgets_what_it_acknowledged(site: Site, _: DevCluster) -> No
         for _ in range(3):  # as often as a person types it
             job.resume()
         cluster.run("scancel", busy)
-        eventually(lambda: job.verdict() or job.do_as_told(), 180, 1.0)
+        eventually(lambda: job.verdict() or job.do_as_told(), 400, 1.0)
         job.assert_undisturbed()
         assert job.tally()["calls"] == 12
         assert cluster.run("squeue", "-h", "-o", "%T", "-j", ",".join(foreign)).split() == ["PENDING"] * 4
@@ -79,13 +80,23 @@ def a_round_is_submitted_twice_at_once(site: Site, cluster: DevCluster) -> None:
     command = [sys.executable, "-c", code, str(job.job.root)]
     with speaking_to(cluster):
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-        scripts = eventually(lambda: [p for p in job.job.paths.slurm.glob("*.sh") if ".w0-2" in p.read_text()], 60)
-        late = cluster.run("sbatch", "--parsable", scripts[0]).strip()
-        said = {process.communicate()[0] for process in both}
+        script = site.folder / "late.sh"
+        script.write_text(eventually(lambda: _script_of_the_array(job)))
+        late = cluster.run("sbatch", "--parsable", script).strip()
+        said = {process.communicate(timeout=300)[0] for process in both}
     job.wait()
     job.assert_undisturbed()
     job.assert_each_ran_once()
     assert len(said) == 1, (said, late)
+
+
+def _script_of_the_array(job: Watched) -> str:
+    """What is given to sbatch, as soon as it is there; each file of it gets another name when sbatch has answered."""
+    for path in job.job.paths.slurm.glob("*.sh"):
+        with suppress(FileNotFoundError):
+            if ".w0-2" in (found := path.read_text()):
+                return found
+    return ""
 
 
 @at_once
@@ -94,7 +105,7 @@ def an_array_task_starts_before_its_submitter_has_noted_it(site: Site, cluster: 
     job = _not_submitted(site, cluster)
     with speaking_to(cluster):
         command = [sys.executable, "-c", SLOW_SUBMITTER, str(job.job.root)]
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.split()
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.split()
     noted = (job.job.document(job.job.paths.round(0) / "array-0.json") or {})["slurm_job_id"]
     assert said == ["held:", said[1], "kept:", noted]
     assert noted != said[1]
@@ -142,12 +153,13 @@ def _not_submitted(site: Site, cluster: DevCluster) -> Watched:
 @at_once
 def merges_at_once(site: Site, cluster: DevCluster) -> None:
     """All find something missing; one round is planned, one array and one merge submitted, one output published."""
-    job = start(site, cluster, 40, groups=2)
+    job = start(site, cluster, 40, groups=2, hold_after=6)
     eventually(lambda: job.done() >= 8)
     assert kill(job.workers()[0])
     merge = next(path for path in job.job.paths.slurm.glob("*.sh") if "hpcbatch.merge" in path.read_text())
     for _ in range(3):
         cluster.run("sbatch", "--partition=normal", f"--dependency=afterany:{job.array()}", merge)
+    job.let_go()
     job.wait()
     job.assert_undisturbed()
     job.assert_nothing_finished_ran_again(kills=2)

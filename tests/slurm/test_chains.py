@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from hpcbatch.cli.main import main
 from hpcbatch.operations import jobs
 from hpcbatch.operations.dry_run import dry_run
 from hpcbatch.operations.invoke import InputRef, InvokeRequest, invoke
+from tests.processes import of_job
 from tests.servers import ACCESS_KEY, S3, SECRET_KEY
 from tests.site import ENDPOINT, Site, echoed, eventually
 
@@ -57,18 +60,56 @@ def test_sbatch_invoke_sbatch(site: Site, cluster: DevCluster, capsys: pytest.Ca
         f"--dependency=afterok:{merge.strip()}",
         wrap=f"cp {site.folder}/out/predictions.csv {seen}",
     )
-    eventually(lambda: "Dependency" in jobs.show_job(site.ws, "middle")["detail"], 60)
+    eventually(lambda: "Dependency" in jobs.show_job(site.ws, "middle")["detail"])
     cluster.run("scontrol", "release", first)
-    assert site.wait("middle", 120).output == echoed(20)
-    cluster.wait(last, 60)
+    assert site.wait("middle").output == echoed(20)
+    cluster.wait(last)
     assert mark.exists()
     assert seen.read_bytes() == echoed(20)
 
 
+def test_sbatch_pipeline_sbatch(site: Site, cluster: DevCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first step waits for the job before; the job after starts only when all steps have completed."""
+    folder = site.folder / "pipe"
+    folder.mkdir()
+    step = "{environment: {image: x}, command: '%s', outputs: {o: '${{parent.outputs.o}}'}}"
+    text = f"type: pipeline\ncompute: slurm\noutputs: {{o: {{type: uri_file}}}}\njobs: {{one: {step}}}\n"
+    (folder / "good.yml").write_text(text % "date > ${{outputs.o}}")
+    (folder / "bad.yml").write_text(text % "exit 3")
+    create = ["job", "create", "-w", str(site.ws.root), "-f"]
+    assert main([*create, str(folder / "good.yml"), "--dry-run"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert (found["slurm_jobs"], found["slurm_calls"]["sbatch"]) == (2, 2)
+    assert [len(one["text"]) > 100 for one in found["scripts"]] == [True, True]
+    assert all(one["accepted"] for one in found["test_only"])
+    first = cluster.submit("--output=/dev/null", "--hold", wrap="true")
+    ends = {}
+    for name in ("good", "bad"):
+        arguments = [*create, str(folder / f"{name}.yml"), "-n", name, "--dependency", f"afterok:{first}", "--parsable"]
+        assert main(arguments) == 0
+        ends[name] = capsys.readouterr().out.strip()
+    seen = {name: site.folder / f"seen-{name}" for name in ends}
+    last = [
+        cluster.submit("--output=/dev/null", "--kill-on-invalid-dep=yes", f"--dependency=afterok:{end}",
+                       wrap=f"touch {seen[name]}")
+        for name, end in ends.items()
+    ]  # fmt: skip
+    assert not jobs.show_job(site.ws, "good.one").get("began")
+    cluster.run("scontrol", "release", first)
+    for one in last:
+        cluster.wait(one, 120)
+    assert [jobs.show_job(site.ws, name)["status"] for name in ends] == ["Completed", "Failed"]
+    assert [each.exists() for each in seen.values()] == [True, False]
+
+
 def test_what_waits_for_a_merge_that_goes_on_waits_for_the_output(site: Site, cluster: DevCluster) -> None:
     """A task of the array was cancelled: the merge has the rest run again, and ends well without an output."""
-    slow = "import os, time\n\ndef run(b):\n    time.sleep(0.3)\n    return [os.path.basename(p) for p in b]\n"
-    deployment = site.deploy(slow, instances=2, mini_batch_size=1)
+    go = site.folder / "go"
+    slow = (
+        f"import os, time\n\ndef run(b):\n    while not os.path.exists({str(go)!r}):\n        time.sleep(0.02)\n"
+        "    return [os.path.basename(p) for p in b]\n"
+    )
+    deployment = site.deploy(slow, instances=2, mini_batch_size=1, retry_settings={"timeout": 600})
     name = site.start(deployment, site.data(20), groups=2)
     job = jobs.find_job(site.ws, name)
     note = job.document(job.paths.round(0) / "array-0.json") or {}
@@ -77,23 +118,30 @@ def test_what_waits_for_a_merge_that_goes_on_waits_for_the_output(site: Site, cl
     last = cluster.submit(
         "--output=/dev/null", f"--dependency=afterok:{merge}", wrap=f"cp {job.paths.out}/predictions.csv {seen}"
     )
-    eventually(
-        lambda: len(cluster.run("squeue", "-h", "-r", "-t", "R", "-j", note["slurm_job_id"]).splitlines()) == 2, 60
-    )
-    cluster.run("scancel", f"{note['slurm_job_id']}_1")
-    ended = site.wait(name, 180)
+    array, task = note["slurm_job_id"], f"{note['slurm_job_id']}_1"
+    eventually(lambda: len(cluster.run("squeue", "-h", "-r", "-t", "R", "-j", array).splitlines()) == 2)
+    cluster.run("scancel", task)
+    eventually(lambda: task not in cluster.run("squeue", "-h", "-r", "-o", "%i").split())
+    go.touch()
+    ended = site.wait(name)
     assert ended.output == echoed(20)
     assert job.rounds() == [0, 1]
-    cluster.wait(last, 60)
+    cluster.wait(last)
     assert seen.read_bytes() == echoed(20)
 
 
-def test_a_dry_run_asks_slurm_and_submits_nothing(site: Site, cluster: DevCluster) -> None:
+def test_a_dry_run_asks_slurm_and_submits_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster has other jobs, which come and go: whether this one submits is seen at its sbatch."""
     deployment, data = site.deploy(instances=3, mini_batch_size=1, compute="narrow"), site.data(10)
-    before = cluster.run("squeue", "-h", "-t", "all", "-o", "%i").split()
-    found = dry_run(site.ws, site.request(deployment, data, groups=5))
+    program, asked = site.folder / "bin" / "sbatch", site.folder / "asked"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$*" >>{asked}\nexec {shutil.which("sbatch")} "$@"\n')
+    program.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        found = dry_run(site.ws, site.request(deployment, data, groups=5))
     assert not site.ws.jobs.exists()
-    assert set(cluster.run("squeue", "-h", "-t", "all", "-o", "%i").split()) <= set(before)
+    assert asked.read_text().splitlines() == ["--test-only"] * 2
     assert [window["array_tasks"] for window in found["windows"]] == [2, 2, 1]
     assert found["slurm_calls"] == {"sbatch": 4, "scontrol": 1}
     assert all(one["accepted"] and "to start at" in one["said"] for one in found["test_only"]), found["test_only"]
@@ -101,7 +149,8 @@ def test_a_dry_run_asks_slurm_and_submits_nothing(site: Site, cluster: DevCluste
     assert "#SBATCH --array=0-1%" in array
     assert "hpcbatch.worker" in array
     assert "hpcbatch.merge" in merge
-    ended = site.run(deployment, data, groups=5, timeout_s=120)
+    ended = site.run(deployment, data, groups=5)
+    eventually(lambda: not of_job(Path(ended.job["job_directory"])))
     inodes = sum(1 for _ in Path(ended.job["job_directory"]).rglob("*")) + 1
     assert inodes <= found["inodes"] <= inodes + 20
 
@@ -130,7 +179,8 @@ def test_objects_are_scored_on_slurm_and_no_secret_is_seen(
     )  # fmt: skip
     name = str(invoke(site.ws, request)["name"])
     told = cluster.run("scontrol", "show", "job")
-    ended = site.wait(name, 180)
+    ended = site.wait(name)
+    eventually(lambda: not of_job(site.root(name)))  # what ends a job may still tidy up
     assert ended.status == "Completed", ended
     wanted = b"".join(b"%02d.txt\n" % n for n in range(12))
     assert (ended.output, s3.read("on-slurm", "out/predictions.csv")) == (wanted, wanted)

@@ -51,8 +51,11 @@ def stamps(path: Path, word: str) -> list[float]:
 def test_an_array_runs_on_all_four_nodes_and_sacct_tells(
     devcluster: DevCluster, tmp_path: Path, eventually: Eventually
 ) -> None:
+    """No task ends before all have begun: else two of them could run on one node."""
+    begun = f"touch {tmp_path}/begun-$SLURM_ARRAY_TASK_ID; "
+    begun += f"until [ $(ls {tmp_path}/begun-* | wc -l) = 4 ]; do sleep 0.1; done"
     job = devcluster.submit(
-        "--array=0-3", WHOLE_NODE, f"--output={tmp_path}/%a", wrap="srun printenv SLURMD_NODENAME; sleep 1"
+        "--array=0-3", WHOLE_NODE, f"--output={tmp_path}/%a", wrap=f"srun printenv SLURMD_NODENAME; {begun}"
     )
     devcluster.wait(job)
     assert sorted((tmp_path / str(i)).read_text() for i in range(4)) == [f"n{i}\n" for i in range(1, 5)]
@@ -60,7 +63,7 @@ def test_an_array_runs_on_all_four_nodes_and_sacct_tells(
     def accounted() -> bool:
         return devcluster.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "State").split() == ["COMPLETED"] * 4
 
-    eventually(accounted, 60)
+    eventually(accounted)
 
 
 LOW = """
@@ -84,15 +87,15 @@ def test_a_preempted_job_hears_of_it_and_runs_again(
     eventually(lambda: stamps(log, "alive"))
     asked = time.time()
     high = cluster.submit("--partition=normal", *node, wrap="true")
-    eventually(lambda: len(stamps(log, "start")) == 2, 60)
-    assert cluster.run("squeue", "-h", "-j", low, "-O", "RestartCnt,State").split() == ["1", "RUNNING"]
+    eventually(lambda: len(stamps(log, "start")) >= 2)
+    assert int(cluster.run("squeue", "-h", "-j", low, "-O", "RestartCnt")) >= 1
     again = stamps(log, "start")[1]
     heard = min(stamps(log, "term"))
     lived = max(stamp for stamp in stamps(log, "alive") if stamp < again)
     print(
         f"grace {grace}: heard after {heard - asked:.1f} s, lived {lived - heard:.1f} s, again at {again - asked:.1f} s"
     )
-    assert heard - asked < 20, "not only when its node was needed by force"
+    assert heard - asked < 90, "not only at the end of a time limit"
     assert lived - heard >= grace
     cluster.run("scancel", low, high)
 
@@ -130,6 +133,9 @@ def test_another_user_submits_too(devcluster: DevCluster) -> None:
         assert Path(folder, "out").read_text() == "65534\n"
 
 
+SLEEPS = f"{os.getpid()}8700"  # seconds; nobody else on this machine sleeps for as long
+
+
 def test_two_start_at_once_and_end_without_a_trace(
     more_devclusters: More, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -138,17 +144,17 @@ def test_two_start_at_once_and_end_without_a_trace(
         one, two = pool.map(lambda _: more_devclusters("--nodes", "2"), range(2))
     for cluster, name in ((one, "one"), (two, "two")):
         ready = tmp_path / name
-        forks = f"setsid sleep 87001.{name} & env -i setsid sleep 87002 & touch {ready}; wait"
+        forks = f"setsid sleep {SLEEPS}1 & env -i setsid sleep {SLEEPS}2 & touch {ready}; wait"
         cluster.submit(f"--output={os.devnull}", f"--comment={name}", wrap=f"srun bash -c '{forks}'")
         eventually(ready.exists)
     one.down()
     assert not one.folder.exists()
     assert mentions(str(one.folder)) == []
-    assert [command for command in mentions("sleep 87002") if command.startswith("sleep")] == ["sleep 87002 "]
+    assert [one for one in mentions(f"sleep {SLEEPS}2") if one.startswith("sleep")] == [f"sleep {SLEEPS}2 "]
     assert two.run("squeue", "-h", "-t", "R", "-o", "%N").split() == ["n1"]
     two.down()
     assert mentions(str(two.folder)) == []
-    assert mentions("sleep 8700") == []
+    assert mentions(f"sleep {SLEEPS}") == []
 
 
 def test_down_leaves_a_process_alone_that_inherited_a_pid(more_devclusters: More) -> None:
@@ -185,9 +191,9 @@ def test_a_daemon_that_cannot_start_is_explained_and_takes_the_others_along(more
         pytest.fail.Exception, match=r"slurmctld (ended while it started|is not ready)(.|\n)*no-such-plugin"
     ):
         more_devclusters(
-            "--nodes", "1", "--no-accounting", "--set", "SelectType=select/no-such-plugin", inside="marked-4711"
+            "--nodes", "1", "--no-accounting", "--set", "SelectType=select/no-such-plugin", inside=f"marked-{SLEEPS}"
         )
-    assert mentions("marked-4711") == []
+    assert mentions(f"marked-{SLEEPS}") == []
 
 
 def test_a_folder_with_other_files_is_refused(control: Callable[..., str], tmp_path: Path) -> None:

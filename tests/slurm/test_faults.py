@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from hpcbatch.scheduler import slurm
 from tests.site import Site
 from tests.slurm import budgets, healing, losses, submissions
 from tests.slurm.at_once import SCENARIOS, Scenario
-from tests.slurm.watched import Watched, own_cluster, own_site, start
+from tests.slurm.watched import Watched, own_cluster, own_site, speaking_to, start
 
 if TYPE_CHECKING:
     from tests.conftest import DevCluster
@@ -75,14 +76,20 @@ def shim(folder: Path, body: str, *, until: int) -> str:
     return f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
 
+@contextmanager
+def impatient(cluster: DevCluster, deadline_s: float = 10) -> Iterator[None]:
+    """Less patience with sbatch. The scenarios beside this test, in the same process, speak to Slurm after it."""
+    with speaking_to(cluster), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slurm, "SUBMIT_DEADLINE_S", deadline_s)
+        patch.setattr(once, "DOUBT_S", 5.0)
+        yield
+
+
 @pytest.mark.parametrize("how", SBATCH)
-def test_an_sbatch_that_cannot_be_believed(
-    how: str, site: Site, cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_sbatch_that_cannot_be_believed(how: str, site: Site, cluster: DevCluster, tmp_path: Path) -> None:
     """Whatever the first sbatch did, one array and one merge run."""
-    monkeypatch.setattr(slurm, "SUBMIT_DEADLINE_S", 2)
-    monkeypatch.setattr(once, "DOUBT_S", 1.0)
-    job = start(site, cluster, 4, groups=2, environment={"PATH": shim(tmp_path, SBATCH[how], until=1)})
+    with impatient(cluster):
+        job = start(site, cluster, 4, groups=2, environment={"PATH": shim(tmp_path, SBATCH[how], until=1)})
     names = Counter(job.queued("%j"))
     job.wait()
     job.assert_undisturbed()
@@ -92,36 +99,32 @@ def test_an_sbatch_that_cannot_be_believed(
 
 
 def test_a_cluster_that_is_full_takes_a_part_and_the_merge_submits_the_rest(
-    site: Site, cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, cluster: DevCluster, tmp_path: Path
 ) -> None:
     """MaxJobCount: sbatch tries again for minutes, which is longer than anybody waits. Its words are Slurm 22.05's."""
-    monkeypatch.setattr(slurm, "SUBMIT_DEADLINE_S", 2)
     full = 'echo "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying" >&2; sleep 60'
-    job = start(site, cluster, 4, groups=2, environment={"PATH": shim(tmp_path, full, until=1)})
+    with impatient(cluster):
+        job = start(site, cluster, 4, groups=2, environment={"PATH": shim(tmp_path, full, until=1)})
     job.wait()
     job.assert_undisturbed()
     job.assert_each_ran_once()
     assert (bool(job.array(first=1)), groups_noted(job.job, 0)) == (True, 2), "two arrays"
 
 
-def test_an_sbatch_that_always_times_out_and_accepts(
-    site: Site, cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(once, "DOUBT_S", 1.0)
+def test_an_sbatch_that_always_times_out_and_accepts(site: Site, cluster: DevCluster, tmp_path: Path) -> None:
     path = shim(tmp_path, SBATCH["accepts, then times out"], until=99)
-    job = start(site, cluster, 4, groups=2, environment={"PATH": path})
+    with impatient(cluster):
+        job = start(site, cluster, 4, groups=2, environment={"PATH": path})
     job.wait()
     job.assert_undisturbed()
     assert job.tally()["calls"] == 4
 
 
 def test_an_sbatch_that_never_answers_leaves_a_job_that_resume_submits(
-    site: Site, cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, cluster: DevCluster, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(slurm, "SUBMIT_DEADLINE_S", 1)
-    monkeypatch.setattr(once, "DOUBT_S", 0.5)
     path = shim(tmp_path, SBATCH["hangs"], until=99)
-    with pytest.raises(SchedulerError, match="did not answer") as caught:
+    with impatient(cluster, 2), pytest.raises(SchedulerError, match="did not answer") as caught:
         start(site, cluster, 4, groups=2, job_name="mine", environment={"PATH": path})
     assert "hpcbatch job resume --name mine" in caught.value.hint
     job = Watched(site, cluster, "mine", next(iter(site.folder.glob("calls-*")), site.folder / "calls-1"), 4)
@@ -133,4 +136,4 @@ def test_an_sbatch_that_never_answers_leaves_a_job_that_resume_submits(
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_at_once(scenario: str, running: Mapping[str, Future[None]]) -> None:
-    running[scenario].result(400)
+    running[scenario].result(1000)

@@ -17,6 +17,7 @@ from hpcbatch.operations import jobs
 from hpcbatch.operations.invoke import invoke
 from hpcbatch.records.ledger import Kind
 from hpcbatch.rounds.standing import recorded_ids
+from tests.processes import WORKER, lives, of_job, only_below
 from tests.site import Site, echoed, eventually
 
 if TYPE_CHECKING:
@@ -33,11 +34,19 @@ COMPUTES: tuple[dict[str, Any], ...] = (
 COUNTED = """
 import os, time
 
+worker, ended = os.getppid(), 0
+
 def run(mini_batch):
+    global ended
     names = [os.path.basename(path) for path in mini_batch]
     with open(os.environ["CALLS"], "a") as calls:
         calls.write(names[0] + "\\n")
     time.sleep(0.05)
+    while ended >= 20 and not os.path.exists(os.environ["CALLS"] + "-go"):
+        if os.getppid() != worker:
+            os._exit(1)
+        time.sleep(0.02)
+    ended += 1
     return names
 """
 
@@ -54,9 +63,24 @@ def site(cluster: DevCluster, tmp_path: Path) -> Site:
 
 
 def counted(site: Site, **more: Any) -> tuple[str, Path]:
-    """A deployment of COUNTED, and the file with its calls."""
+    """A deployment of COUNTED, and the file with its calls. After 20 mini-batches a driver waits for `let_go`: what the
+    test does meanwhile comes before the end of the job, however slow the machine is.
+    """
     calls = site.folder / site.fresh("calls")
-    return site.deploy(COUNTED, mini_batch_size=1, environment_variables={"CALLS": str(calls)}, **more), calls
+    deployment = site.deploy(
+        COUNTED, mini_batch_size=1, environment_variables={"CALLS": str(calls)}, retry_settings={"timeout": 600}, **more
+    )  # fmt: skip
+    return deployment, calls
+
+
+def let_go(calls: Path) -> None:
+    Path(f"{calls}-go").touch()
+
+
+def killed(cluster: DevCluster, site: Site, name: str, workers: list[int]) -> None:
+    """Wait until these workers of the job are gone: until SIGKILL they work on."""
+    assert workers, (cluster.run("squeue"), site.log(name))
+    eventually(lambda: not any(map(lives, workers)))
 
 
 def assert_only_unfinished_ones_ran_again(site: Site, name: str, calls: Path, *, kills: int) -> None:
@@ -93,11 +117,14 @@ def at_work(site: Site, name: str, each: int) -> bool:
 def test_a_requeued_task_runs_no_finished_mini_batch_again(site: Site, cluster: DevCluster) -> None:
     """It works on for the seconds until SIGKILL (KillWait), and then goes on where it stopped."""
     deployment, calls = counted(site)
-    name = site.start(deployment, site.data(170), groups=1)
+    name = site.start(deployment, site.data(60), groups=1)
     eventually(lambda: at_work(site, name, 10))
+    workers = of_job(site.root(name), WORKER)
     cluster.run("scontrol", "requeue", f"{array_of(site, name)}_0")
+    killed(cluster, site, name, workers)
+    let_go(calls)
     ended = site.wait(name)
-    assert (ended.status, ended.output) == ("Completed", echoed(170)), ended
+    assert (ended.status, ended.output) == ("Completed", echoed(60)), ended
     assert_only_unfinished_ones_ran_again(site, name, calls, kills=1)
     verdict = jobs.find_job(site.ws, name).verdict() or {}
     assert (verdict["attempts"], verdict["duplicates"], verdict["preemptions_noticed"]) == (2, 0, 1)
@@ -114,26 +141,32 @@ def test_preempted_tasks_go_on_where_they_stopped(
     where = more_devclusters("--grace", str(grace), "--no-accounting", "--nodes", "2") if grace else cluster
     monkeypatch.setenv("SLURM_CONF", str(where.conf))
     deployment, calls = counted(site, compute="spot", instances=2)
-    name = site.start(deployment, site.data(300), groups=2)
+    name = site.start(deployment, site.data(120), groups=2)
     eventually(lambda: at_work(site, name, 10))
     array = array_of(site, name)
-    assert where.run("squeue", "-h", "-t", "R", "-j", array, "-o", "%P").split() == ["preempt"] * 2
+    assert set(where.run("squeue", "-h", "-j", array, "-o", "%P").split()) == {"preempt"}
+    workers = of_job(site.root(name), WORKER)
     nodes = len(where.run("sinfo", "-h", "-N", "-p", "normal").splitlines())
     where.submit("--partition=normal", f"--nodes={nodes}", "--exclusive", "--output=/dev/null", wrap="sleep 1")
-    ended = site.wait(name, 90)
-    assert (ended.status, ended.output) == ("Completed", echoed(300)), ended
+    killed(where, site, name, workers)
+    let_go(calls)
+    ended = site.wait(name)
+    assert (ended.status, ended.output) == ("Completed", echoed(120)), ended
     verdict = jobs.find_job(site.ws, name).verdict() or {}
-    assert verdict["attempts"] == 4
-    assert verdict["preemptions_noticed"] == 2
-    assert ended.log.count("told to make room") == 2
-    assert_only_unfinished_ones_ran_again(site, name, calls, kills=2)
+    assert verdict["attempts"] >= 4, ended  # tests beside this one may want the nodes, too
+    assert verdict["preemptions_noticed"] >= 2
+    assert ended.log.count("told to make room") >= 2
+    assert_only_unfinished_ones_ran_again(site, name, calls, kills=verdict["attempts"] - 2)
 
 
 def test_a_task_cancelled_by_hand_is_made_up_for_in_the_next_round(site: Site, cluster: DevCluster) -> None:
     deployment, calls = counted(site)
     name = site.start(deployment, site.data(60), groups=2, instance_count=2)
     eventually(lambda: at_work(site, name, 7))
-    cluster.run("scancel", f"{array_of(site, name)}_1")
+    task = f"{array_of(site, name)}_1"
+    cluster.run("scancel", task)
+    eventually(lambda: task not in cluster.run("squeue", "-h", "-r", "-o", "%i").split())
+    let_go(calls)
     ended = site.wait(name)
     assert (ended.status, ended.output) == ("Completed", echoed(60)), ended
     assert_only_unfinished_ones_ran_again(site, name, calls, kills=1)
@@ -142,15 +175,18 @@ def test_a_task_cancelled_by_hand_is_made_up_for_in_the_next_round(site: Site, c
 def test_a_job_that_vanished_from_the_queue_is_stalled_and_goes_on(site: Site, cluster: DevCluster) -> None:
     """The workers use the seconds until SIGKILL (KillWait); what is left after them waits for `job resume`."""
     deployment, calls = counted(site)
-    name = site.start(deployment, site.data(300), groups=2, instance_count=2)
+    name = site.start(deployment, site.data(120), groups=2, instance_count=2)
     eventually(lambda: at_work(site, name, 7))
+    workers = of_job(site.root(name), WORKER)
     cluster.run("scancel", *set(recorded_ids(jobs.find_job(site.ws, name)).values()))
+    killed(cluster, site, name, workers)
+    let_go(calls)
     stalled = site.wait(name)
     assert (stalled.status, stalled.exit_code, stalled.output) == ("NotResponding", 8, None), stalled
     assert f"hpcbatch job resume --name {name}" in stalled.detail
     jobs.resume_job(site.ws, name)
     ended = site.wait(name)
-    assert (ended.status, ended.output) == ("Completed", echoed(300)), ended
+    assert (ended.status, ended.output) == ("Completed", echoed(120)), ended
     assert_only_unfinished_ones_ran_again(site, name, calls, kills=2)
 
 
@@ -176,7 +212,8 @@ def test_slurm_is_asked_a_handful_of_times(site: Site, tmp_path: Path, monkeypat
     shims.mkdir()
     for command in ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "sacctmgr", "srun"):
         real = shutil.which(command)
-        (shims / command).write_text(f'#!/bin/sh\necho "{command} $*" >>{log}\nexec {real} "$@"\n')
+        noted = only_below(os.getpid(), f'echo "{command} $*" >>{log}')
+        (shims / command).write_text(f'#!/bin/sh\n{noted}exec {real} "$@"\n')
         (shims / command).chmod(0o755)
     monkeypatch.setenv("PATH", f"{shims}{os.pathsep}{os.environ['PATH']}")
     deployment, data = site.deploy(mini_batch_size=1), site.data(50)
@@ -200,12 +237,18 @@ def test_no_secret_of_the_shell_reaches_the_job_or_the_controllers_disk(
     site: Site, cluster: DevCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell-anybody")
-    dump = "import os, time\n\ndef run(m):\n    time.sleep(1)\n    return [f'{k}={v}' for k, v in os.environ.items()]\n"
-    name = site.start(site.deploy(dump), site.data(1))
+    go = site.folder / "looked"
+    dump = (
+        f"import os, time\n\ndef run(m):\n    while not os.path.exists({str(go)!r}):\n        time.sleep(0.05)\n"
+        "    return [f'{k}={v}' for k, v in os.environ.items()]\n"
+    )
+    name = site.start(site.deploy(dump, retry_settings={"timeout": 600}), site.data(1))
     environment = f"hash.*/job.{array_of(site, name)}/environment"
     queued = cluster.run("scontrol", "show", "job", "--details", array_of(site, name))
     kept = [path.read_bytes() for path in (cluster.folder / "state").glob(environment)]
+    go.touch()
     output = site.wait(name).output or b""
+    eventually(lambda: not of_job(site.root(name)))  # what ends a job may still tidy up
     everything = [path.read_bytes() for path in site.root(name).rglob("*") if path.is_file()]
     assert kept
     assert b"AZUREML_BI_OUTPUT_PATH=" in output

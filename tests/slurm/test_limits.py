@@ -94,7 +94,7 @@ def test_an_array_that_leaves_no_room_for_its_merge_gives_up_its_last_task(start
 
 def test_a_limit_of_one_leaves_no_room_for_any_merge_and_show_says_so(cluster: DevCluster, site: Site) -> None:
     """The last array task publishes. Where it dies, `job resume` goes on."""
-    job = start(site, cluster, COUNT, compute="one", groups=1)
+    job = start(site, cluster, COUNT, compute="one", groups=1, hold_after=4)
     eventually(lambda: job.done() >= 2)
     word, detail = job.status()
     assert word == "Running"
@@ -103,6 +103,7 @@ def test_a_limit_of_one_leaves_no_room_for_any_merge_and_show_says_so(cluster: D
         kill(worker)
     eventually(lambda: not job.queued())
     assert job.status()[0] == "NotResponding"
+    job.let_go()
     job.resume()
     assert_completed(job)
     job.assert_nothing_finished_ran_again(kills=1)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.processes import lives
 from tests.site import Site, eventually
 from tests.slurm.watched import Watched, own_cluster, own_site, start, take_the_nodes
 
@@ -68,7 +69,7 @@ KINDS = (
 class Seen:
     """What became of one kind of site."""
 
-    stepped: Watched  # low_priority: under srun
+    stepped: Watched  # low_priority: under srun where a GraceTime is given
     plain: Watched  # dedicated: the batch script itself
     took_s: float = 0.0
 
@@ -93,14 +94,19 @@ def seen() -> Iterator[dict[Kind, Seen]]:
         found = {kind: _started(sites[kind], kind, clusters[kind]) for kind in KINDS}
         began = time.monotonic()
         waiting = set(KINDS)
+        first: list[tuple[Watched, list[int]]] = []
         while waiting:
-            for kind in [one for one in waiting if found[one].stepped.half_done()]:
+            for kind in [one for one in waiting if found[one].stepped.half_done() and found[one].plain.half_done()]:
+                first += [(job, job.workers()) for job in (found[kind].stepped, found[kind].plain)]
                 take_the_nodes(clusters[kind], NODES)
                 waiting.remove(kind)
-            assert time.monotonic() < began + 120, {kind: found[kind].stepped.queued() for kind in waiting}
+            assert time.monotonic() < began + 300, {kind: found[kind].stepped.queued() for kind in waiting}
             time.sleep(0.1)
         running = set(KINDS)
-        while running and time.monotonic() < began + 240:
+        while running and time.monotonic() < began + 600:
+            for job, workers in first:
+                if not any(map(lives, workers)):
+                    job.let_go()
             for kind in [one for one in running if found[one].stepped.verdict() and found[one].plain.verdict()]:
                 found[kind].took_s = time.monotonic() - began
                 running.remove(kind)
@@ -109,11 +115,9 @@ def seen() -> Iterator[dict[Kind, Seen]]:
 
 
 def _started(site: Site, kind: Kind, cluster: DevCluster) -> Seen:
-    # Without a step nothing is heard of a grace, which lasts 11 s here: the work must be longer than that.
-    plain_s = 0.8 if kind.grace_s else 0.4
+    # The last quarter waits until all workers were preempted and are gone, which takes 11 s where there is a grace.
     return Seen(
-        start(site, cluster, COUNT, run_s=0.4, groups=2, compute="spot"),
-        start(site, cluster, COUNT, run_s=plain_s, groups=2, compute="dedicated"),
+        *(start(site, cluster, COUNT, run_s=0.4, groups=2, compute=one, hold_after=21) for one in ("spot", "dedicated"))
     )
 
 
@@ -126,7 +130,7 @@ def test_every_pair_of_differences_is_on_some_site() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_preempted_at_half(kind: Kind, seen: dict[Kind, Seen]) -> None:
     for how, watched in (("srun", seen[kind].stepped), ("exec", seen[kind].plain)):
-        verdict: Any = watched.wait(120)
+        verdict: Any = watched.wait()
         tally = watched.tally()
         about = {key: verdict[key] for key in ("attempts", "preemptions_noticed", "duplicates")}
         print(f"{kind} {how}: {seen[kind].took_s:.0f} s, rounds {watched.job.rounds()}, {about}, {dict(tally)}")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SCRIPT = """
 import os, time
 
+worker, ended = os.getppid(), 0
+
 def note(word, name):
     calls = os.open(os.environ["CALLS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(calls, f"{word} {name}\\n".encode())
@@ -39,10 +41,17 @@ def run(mini_batch):
     names = [os.path.basename(path) for path in mini_batch]
     note("begin", names[0])
     until = time.monotonic() + float(os.environ["RUN_S"])
-    while time.monotonic() < until:
+    while time.monotonic() < until or held():
         time.sleep(0.02)
     note("end", names[0])
+    global ended
+    ended += 1
     return names
+
+def held():
+    if os.getppid() != worker:
+        os._exit(1)
+    return ended >= int(os.environ["HOLD_AFTER"]) and not os.path.exists(os.environ["CALLS"] + "-go")
 """
 COMPUTES: tuple[dict[str, Any], ...] = (
     {"name": "spot", "type": "slurm", "low_priority_partition": "preempt", "tier": "low_priority"},
@@ -113,6 +122,16 @@ class Watched:
     def done(self) -> int:
         return read_coverage(self.job).done
 
+    def let_go(self) -> None:
+        """What `start(hold_after=...)` holds back goes on."""
+        Path(f"{self.calls}-go").touch()
+
+    def cancel_a_task(self) -> None:
+        """`scancel` of one array task, until it is gone: before that it would work on."""
+        task = f"{self.array()}_1"
+        self.cluster.run("scancel", task)
+        eventually(lambda: task not in self.queued("%i"))
+
     def half_done(self) -> bool:
         """Also, every group is at work: one that has not begun would hear of nothing."""
         begun = {attempt.group for attempt, _ in self.records(Kind.COMMIT)}
@@ -152,7 +171,7 @@ class Watched:
             shown = jobs.show_job(self.site.ws, self.name)
         return shown["status"], shown["detail"]
 
-    def wait(self, timeout_s: float = 120) -> Mapping[str, Any]:
+    def wait(self, timeout_s: float = 300) -> Mapping[str, Any]:
         """Until it has a verdict; the files alone are asked."""
 
         def ended() -> bool:
@@ -192,6 +211,12 @@ class Watched:
         numbers = [mini_batch for _, mini_batch in self.records(Kind.COMMIT)]
         return len(numbers) - len(set(numbers))
 
+    def twins_at_work(self, mini_batches: int) -> bool:
+        """Whether two attempts have finished the same ones, this many; the first goes on when the second is there."""
+        if len(list(all_attempts(self.job.paths))) > 1:
+            self.let_go()
+        return self.overlap() >= mini_batches
+
     def assert_undisturbed(self) -> None:
         """The output has the bytes of a quiet run, and no try was spent."""
         verdict = self.verdict()
@@ -218,11 +243,15 @@ class Watched:
 
 def start(
     site: Site, cluster: DevCluster, count: int = 40, *, run_s: float = 0.2, compute: str = "spot", groups: int = 2,
-    environment: Mapping[str, str] | None = None, script: str = SCRIPT, **more: Any,
+    environment: Mapping[str, str] | None = None, script: str = SCRIPT, hold_after: int = 1_000_000, **more: Any,
 ) -> Watched:  # fmt: skip
-    """A job of *count* mini-batches that forgives no failed try."""
+    """A job of *count* mini-batches that forgives no failed try.
+
+    A driver that has done *hold_after* of them stands still in the next one until `let_go`: what the test does
+    meanwhile comes before the end of the job, however slow the machine is.
+    """
     calls = site.folder / site.fresh("calls")
-    variables = {"CALLS": str(calls), "RUN_S": str(run_s)}
+    variables = {"CALLS": str(calls), "RUN_S": str(run_s), "HOLD_AFTER": str(hold_after)}
     deployment = site.deploy(
         script, compute=compute, instances=groups, mini_batch_size=1, environment_variables=variables,
         retry_settings={"max_retries": 0, "timeout": 600}, error_threshold=-1,

@@ -129,7 +129,7 @@ def test_ctrl_c_leaves_the_job_running(heart: Cli, hold: Path, workspace: Path) 
     assert waiting.stderr is not None
     assert any("items" in line for line in waiting.stderr)
     waiting.send_signal(signal.SIGINT)
-    out, err = waiting.communicate(timeout=60)
+    out, err = waiting.communicate(timeout=600)
     assert (waiting.returncode, out) == (130, "")
     assert "hpcbatch job show -n j1" in err
     assert heart("job download -n j1").exit_code == 2

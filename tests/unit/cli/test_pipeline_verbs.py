@@ -35,7 +35,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[PipelineRecord]:
     """The jobs that would have been started."""
     found: list[PipelineRecord] = []
 
-    def start(_ws: Any, record: PipelineRecord, _codes: Any) -> dict[str, Any]:
+    def start(_ws: Any, record: PipelineRecord, _codes: Any, **_: Any) -> dict[str, Any]:
         found.append(record)
         return {"name": record.name, "status": "Preparing", "warnings": list(record.warnings)}
 
@@ -114,8 +114,8 @@ def test_output_path_is_for_the_one_output_that_is_named_and_an_unknown_field_is
         ("--set inputs.raw.path={graph}/data inputs.rate=fast", "'fast' is not a number"),
         ("--input {graph}/data --mini-batch-size 5", "--mini-batch-size is for deployments of models"),
         ("--input {graph}/data --max-retries 5", "--max-retries is for deployments of models"),
-        ("--input {graph}/data --dependency afterok:5", "--dependency is for deployments of models"),
-        ("--input {graph}/data --dry-run", "--dry-run is for model deployments"),
+        ("--input {graph}/data --dependency afterok:5", "Only jobs on Slurm can wait for other Slurm jobs"),
+        ("--input {graph}/data --parsable", "--parsable prints a Slurm job id, and the compute of this pipeline is"),
         ("--input {graph}/data --output-path x", "does not say which output"),
         ("--input {graph}/data --set mini_batch_size=5", "mini_batch_size cannot be changed for one job of a pipeline"),
         ("", "the input 'raw' (uri_folder) has no value"),
@@ -129,6 +129,21 @@ def test_what_a_pipeline_does_not_take_is_refused_before_anything_starts(
     assert ran.exit_code == 2
     assert message in ran.err
     assert not started
+
+
+def test_a_dry_run_tells_the_graph_and_makes_nothing(
+    cli: Cli, graph: Path, started: list[PipelineRecord], tmp_path: Path
+) -> None:
+    cli(f"batch-deployment create -f {graph}/deployment.yml --set-default")
+    found = cli(f"batch-endpoint invoke -n heart-batch --input {graph}/data --dry-run").json
+    assert (found["dry_run"], found["steps"], list(found["jobs"])) == (True, 2, ["prepare", "score"])
+    assert found["jobs"]["score"]["depends_on"] == ["prepare"]
+    (graph / "job.yml").write_text(
+        "type: pipeline\ncompute: batch-cluster\ncomponent: pipeline.yml\ninputs: {raw: {path: data}}\n"
+    )
+    assert cli(f"job create -f {graph}/job.yml --dry-run").json["inputs"]["raw"] == str(graph / "data")
+    assert not started
+    assert not (tmp_path / "ws" / "jobs").exists()
 
 
 def test_a_job_is_created_from_its_file(cli: Cli, graph: Path, started: list[PipelineRecord]) -> None:

@@ -156,7 +156,7 @@ def test_waiting_ends_at_its_time_and_the_job_goes_on_until_it_is_canceled(ran: 
     began = time.monotonic()
     with pytest.raises(TimeoutError, match=r"client\.jobs\.get"):
         job.wait(timeout_s=0.5, progress=False)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
     with pytest.raises(IncompleteError, match=r"job\.wait"):
         job.to_pandas()
     client.jobs.begin_cancel(job.name).result()

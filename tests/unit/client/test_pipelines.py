@@ -41,7 +41,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[PipelineRecord]:
     """The jobs that would have been started."""
     found: list[PipelineRecord] = []
 
-    def start(_ws: Any, record: PipelineRecord, _codes: Any) -> dict[str, Any]:
+    def start(_ws: Any, record: PipelineRecord, _codes: Any, **_: Any) -> dict[str, Any]:
         found.append(record)
         return {"name": record.name, "status": "Preparing"}
 

@@ -111,6 +111,21 @@ def test_what_is_no_file_is_no_item(tmp_path: Path) -> None:
     assert listed(tmp_path) == [b".hidden", b"a"]
 
 
+def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    """A folder of links into a scratch filesystem that was cleaned: no item may be lost without a word."""
+    grow(tmp_path, [b"a.csv", b"deep/b.csv"])
+    for name in ("gone.csv", "deep/gone.csv", "deep/gone.txt"):
+        (tmp_path / name).symlink_to("absent")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "to_fifo").symlink_to("fifo")
+    found = list_items(str(tmp_path), "uri_folder")
+    assert (found.names, set(found.broken)) == (
+        [b"a.csv", b"deep/b.csv"],
+        {b"gone.csv", b"deep/gone.csv", b"deep/gone.txt"},
+    )
+    assert set(list_items(f"{tmp_path}/**/*.csv", "uri_folder").broken) == {b"gone.csv", b"deep/gone.csv"}
+
+
 def test_a_name_that_only_begins_as_those_of_nfs_is_an_item(tmp_path: Path) -> None:
     """A client of NFS names what is left of a removed file `.nfs` and 16 to 24 hexadecimal digits, nothing else."""
     names = [b".nfs", b".nfs0001", b".nfs-notes.csv", b".nfs000000000a2f11b200000001.csv", b".nfs" + b"0" * 25]

@@ -109,7 +109,12 @@ def test_web_folders_that_the_server_lists(web: Web) -> None:
 
 @pytest.mark.parametrize(
     ("text", "extra"),
-    [("gs://bucket/x", "gs"), ("abfs://c/x", "azure"), ("wasbs://c@acc.blob.core.windows.net/x", "azure")],
+    [
+        ("gs://bucket/x", "gs"),
+        ("abfs://c/x", "azure"),
+        ("wasbs://c@acc.blob.core.windows.net/x", "azure"),
+        ("sftp://host/x", "sftp"),
+    ],
 )
 def test_a_library_that_is_missing_is_named_with_its_extra(text: str, extra: str) -> None:
     with pytest.raises(SpecError, match=rf"not installed here(.|\n)*pip install 'hpcbatch\[{extra}\]'"):

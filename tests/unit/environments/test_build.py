@@ -17,6 +17,7 @@ from hpcbatch.environments.build import Base, base_for, build, digest_of, find_b
 from hpcbatch.environments.requirements import Requirements
 from hpcbatch.environments.resolve import built, resolve_environment
 from hpcbatch.errors import SpecError
+from hpcbatch.fs.living import process_note
 from tests.unit.environments.wheels import wheel
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -94,7 +95,7 @@ def test_a_failure_of_pip_has_its_last_words_the_file_and_the_way_out(tmp_path: 
 
 def test_the_builder_of_another_machine_may_be_at_work_and_its_folder_stays(tmp_path: Path) -> None:
     (tmp_path / "abc").mkdir()
-    here = dict(builder._me())
+    here = process_note(os.getpid())
     (tmp_path / "abc.json").write_text(json.dumps({**here, "host": "elsewhere", "pid": 1, "started": 1}))
     builder._remove_left_over(tmp_path)
     assert (tmp_path / "abc").is_dir()
@@ -146,3 +147,15 @@ def test_an_environment_that_lost_its_interpreter_is_named_with_what_to_type(tmp
     with pytest.raises(SpecError, match="its interpreter is gone") as caught:
         build(tmp_path, requirements, BASE, lambda _: None)
     assert f"rm -r {folder}" in caught.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_a_workspace_of_a_user_without_a_name_is_looked_into(tmp_path: Path) -> None:
+    """In a container, where /etc/passwd does not have everybody, a user is a number."""
+    nameless = 4_000_000_019
+    folder = tmp_path / "environments" / str(nameless) / "d"
+    folder.mkdir(parents=True)
+    (folder / "current.json").write_text(json.dumps({"python": sys.executable}))
+    for one in (tmp_path, folder):
+        os.chown(one, nameless, -1)
+    assert find_built(tmp_path, "d") == sys.executable

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hpcbatch.errors import FilesystemError
-from hpcbatch.fs.owned import refuse_links_of_others, require_own_folder
+from hpcbatch.fs.owned import pinned, refuse_links_of_others, require_own_folder, user_name
 from hpcbatch.registry.store import Stream
 from tests.unit.fs.nobody import NOBODY, as_nobody, reachable_folder
 
@@ -73,3 +75,57 @@ def test_a_registry_writes_nothing_through_a_link_of_somebody_else(shared: Path,
     with pytest.raises(FilesystemError, match="symbolic link"):
         Stream(shared / "models" / "heart", "model heart").append({}, op="create", expected=0)
     assert list(victim.iterdir()) == []
+
+
+def test_a_pinned_folder_stays_that_folder_whatever_its_name_becomes(tmp_path: Path) -> None:
+    """Links of one's own, relative, absolute and in a row, lead there."""
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "relative").symlink_to("./real/../real")
+    (tmp_path / "absolute").symlink_to(tmp_path / "relative")
+    for name in ("real", "relative", "absolute"):
+        with pinned(tmp_path / name / "deep") as folder:
+            (tmp_path / "real").rename(tmp_path / "moved")
+            (tmp_path / "real" / "deep").mkdir(parents=True)
+            (folder / name).touch()
+            assert (tmp_path / "moved" / "deep" / name).exists()
+            assert os.listdir(tmp_path / "real" / "deep") == []
+        shutil.rmtree(tmp_path / "real")
+        (tmp_path / "moved").rename(tmp_path / "real")
+
+
+def test_what_cannot_be_pinned_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "dangling").symlink_to("nothing")
+    before = len(os.listdir("/proc/self/fd"))
+    for name, kind, words in (
+        ("file", NotADirectoryError, "file"),
+        ("file/below", NotADirectoryError, "file"),
+        ("dangling", FileNotFoundError, "nothing"),
+        ("absent/below", FileNotFoundError, "absent"),
+        ("circle", OSError, "circle"),
+    ):
+        with pytest.raises(kind) as caught, pinned(tmp_path / name):
+            pass
+        assert caught.value.filename == str(tmp_path / words)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_link_of_the_owner_of_its_folder_is_followed_and_one_of_a_stranger_is_not(shared: Path) -> None:
+    """The kernel's rule for /tmp, whose link count and mode do not matter here."""
+    if os.geteuid() != 0:
+        pytest.skip("making links of two users needs root")
+    (shared / "ours").mkdir()
+    (shared / "link").symlink_to("ours")
+    os.lchown(shared / "link", NOBODY, NOBODY)
+    with pytest.raises(FilesystemError, match=f"symbolic link that user {NOBODY} made"), pinned(shared / "link"):
+        pass
+    os.chown(shared, NOBODY, NOBODY)
+    with pinned(shared / "link") as folder:
+        assert folder.samefile(shared / "ours")
+
+
+def test_a_user_without_a_name_is_called_by_his_number() -> None:
+    """As in a container, where /etc/passwd does not have everybody."""
+    assert user_name() == pwd.getpwuid(os.getuid()).pw_name
+    assert user_name(4_000_000_019) == "4000000019"

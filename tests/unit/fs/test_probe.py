@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbatch.fs.probe import filesystem_type, free_bytes, visibility_timeout_s
+from hpcbatch.fs.probe import free_bytes, visibility_timeout_s
 
 
 @pytest.fixture
@@ -32,39 +32,36 @@ def mounts(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "timeout_s"),
+    ("path", "timeout_s"),
     [
-        ("/home/a", "ext4", 0),
-        ("/net/home/a", "nfs4", 120),
-        ("/net/homes/a", "ext4", 0),
-        ("/net/home", "nfs4", 120),
-        ("/net/slow/a", "nfs", 180),
-        ("/net/fast/a", "nfs4", 60),
-        ("/net/still/a", "nfs4", 180),
-        ("/net/late/a", "nfs4", 120),
-        ("/lustre/a", "lustre", 60),
-        ("/net/two words/a", "nfs4", 120),
-        ("/net/été/a", "nfs4", 120),
-        ("/net/back\\slash/a", "nfs4", 120),
-        ("/net/caf\udce9/a", "nfs4", 120),
-        ("/net/home/tmp/a", "tmpfs", 0),
+        ("/home/a", 0),
+        ("/net/home/a", 120),
+        ("/net/homes/a", 0),
+        ("/net/home", 120),
+        ("/net/slow/a", 180),
+        ("/net/fast/a", 60),
+        ("/net/still/a", 180),
+        ("/net/late/a", 120),
+        ("/lustre/a", 60),
+        ("/net/two words/a", 120),
+        ("/net/été/a", 120),
+        ("/net/back\\slash/a", 120),
+        ("/net/caf\udce9/a", 120),
+        ("/net/home/tmp/a", 0),
     ],
 )
-def test_how_long_to_wait_depends_on_the_mount(mounts: Path, path: str, kind: str, timeout_s: float) -> None:
+def test_how_long_to_wait_depends_on_the_mount(mounts: Path, path: str, timeout_s: float) -> None:
     """The longest mount point that holds the path, and the last one mounted there, decide."""
-    assert filesystem_type(Path(path), mounts) == kind
     assert visibility_timeout_s(Path(path), mounts) == timeout_s
 
 
 def test_without_a_table_nothing_is_assumed(tmp_path: Path) -> None:
     """A minute is waited."""
-    assert filesystem_type(tmp_path, tmp_path / "absent") == ""
     assert visibility_timeout_s(tmp_path, tmp_path / "absent") == 60
 
 
 def test_the_table_of_this_machine_can_be_read(tmp_path: Path) -> None:
     """Temporary folders are on a filesystem that the kernel has a name for."""
-    assert filesystem_type(tmp_path)
     assert visibility_timeout_s(tmp_path) >= 0
 
 

@@ -25,6 +25,7 @@ from hpcbatch.fs.publish import (
     make_directory,
     publish_directory,
     remove_tree,
+    says_full,
     staged,
     temp_name,
     write_all,
@@ -355,6 +356,27 @@ def test_every_error_names_a_path_that_the_user_knows(error: OSError) -> None:
 def test_an_error_that_names_another_path_is_about_that_one() -> None:
     """A missing input, not the output that was being written."""
     assert filesystem_error(FileNotFoundError(errno.ENOENT, "x", "/data/in"), "/data/out").fields["path"] == "/data/in"
+
+
+def test_a_rename_whose_reply_was_lost_has_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS tries again, and is told that there is nothing to rename (rename(2), BUGS)."""
+    real = os.rename
+
+    def lost(source: Path, target: Path) -> None:
+        real(source, target)
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+
+    monkeypatch.setattr(os, "rename", lost)
+    assert publish_directory(tmp_path / "job", put("a", b"1"))
+    assert (tmp_path / "job" / "a").read_bytes() == b"1"
+    assert not publish_directory(tmp_path / "job", put("a", b"2"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_is_told_from_a_broken_one(number: int) -> None:
+    """However far up the error has come by then."""
+    error = OSError(number, os.strerror(number))
+    assert says_full(error) == says_full(filesystem_error(error, "/x")) == (number != errno.EIO)
 
 
 def test_a_name_that_is_taken_is_no_error_of_the_filesystem() -> None:

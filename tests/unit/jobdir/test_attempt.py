@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,8 +18,8 @@ from hpcbatch.records.ledger import FLAG_FINAL, RECORD_BYTES, Kind
 JOB = bytes(range(16))
 
 
-def writer_in(folder: Path, epoch: int = 1, part: int = 0) -> AttemptWriter:
-    return AttemptWriter(folder, job=JOB, group=4, epoch=epoch, about={"host": "n1"}, part=part)
+def writer_in(folder: Path, epoch: int = 1) -> AttemptWriter:
+    return AttemptWriter(folder, job=JOB, group=4, epoch=epoch, about={"host": "n1"})
 
 
 @pytest.fixture
@@ -36,16 +34,6 @@ def found(folder: Path) -> AttemptFiles:
     return one
 
 
-@pytest.fixture
-def file_limit() -> Iterator[Callable[[int], None]]:
-    """A limit on the size of files that holds for writing beyond it: the disk of this process is full there."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, old)
-
-
 def test_a_new_attempt_describes_itself_and_is_durable(writer: AttemptWriter, tmp_path: Path) -> None:
     """OPEN is the first record; its JSON is readable at the start of the segment."""
     one = found(tmp_path)
@@ -53,7 +41,7 @@ def test_a_new_attempt_describes_itself_and_is_durable(writer: AttemptWriter, tm
     assert (opened.kind, opened.offset) == (Kind.OPEN, 0)
     assert one.reason(opened) == {"host": "n1"}
     assert json.loads(one.segment.read_bytes()) == {"host": "n1"}
-    assert (one.epoch, one.nonce, one.part, one.group) == (1, writer.nonce, 0, 4)
+    assert (one.epoch, one.nonce, one.group) == (1, writer.nonce, 4)
     assert one.segment.stat().st_mode & 0o777 == one.ledger.stat().st_mode & 0o777 == 0o600
 
 
@@ -98,15 +86,14 @@ def test_two_attempts_of_one_epoch_never_share_a_file(tmp_path: Path) -> None:
 
 
 def test_attempts_are_found_in_the_order_of_preference(tmp_path: Path) -> None:
-    """Epoch, nonce, part; whatever else lies there is passed over."""
-    for epoch, part in [(2, 0), (1, 1), (10, 0), (1, 0)]:
-        writer_in(tmp_path, epoch, part).close()
+    """Epoch, nonce; whatever else lies there is passed over."""
+    for epoch in (2, 1, 10, 1):
+        writer_in(tmp_path, epoch).close()
     (tmp_path / "e0001-short.led").touch()
     (tmp_path / ".tmp-e0001").touch()
     ordered = attempts_in(tmp_path, 0, 4)
     assert [one.epoch for one in ordered] == [1, 1, 2, 10]
     assert [(one.epoch, one.nonce) for one in ordered] == sorted((one.epoch, one.nonce) for one in ordered)
-    assert [one.ledger.name.endswith("-k1.led") for one in ordered].count(True) == 1
     assert all(one.ledger.exists() and one.segment.exists() for one in ordered)
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.coverage import Coverage, read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import all_attempts
 from hpcbatch.records.ledger import RECORD_BYTES, Kind
 from hpcbatch.records.merge_plan import NO_SEGMENT, parse_merge_plan
-from tests.unit.jobdir.sealed import Size, begin, commit, end, flip, rows, score, score_all, seal
+from hpcbatch.records.plan import pack_manifest
+from tests.unit.jobdir.sealed import Size, begin, commit, draft, end, flip, rows, score, score_all, seal
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def chosen(job: JobDir, coverage: Coverage) -> list[bytes | None]:
 def test_nothing_is_done_before_the_first_attempt(job: JobDir) -> None:
     """All mini-batches are missing, as one range."""
     found = read_coverage(job)
-    assert (found.done, found.complete, found.missing(), found.items_done(2, 12)) == (0, False, [(0, 6)], 0)
+    assert (found.done, found.complete, found.missing(), found.items_done(job)) == (0, False, [(0, 6)], 0)
     assert chosen(job, found) == [None] * 6
 
 
@@ -44,7 +47,7 @@ def test_every_mini_batch_has_its_result_when_all_groups_are_done(job: JobDir) -
     assert found.complete
     assert chosen(job, found) == [rows(n) for n in range(6)]
     assert (found.done, found.rows, found.run_ms, found.attempts) == (6, 6, 18, 2)
-    assert (found.duplicates, found.items_failed, found.items_done(2, 12)) == (0, 0, 12)
+    assert (found.duplicates, found.items_failed, found.items_done(job)) == (0, 0, 12)
     assert found.ended_groups == {(0, 0), (0, 1)}
     assert found.last_wall_ms > 0
 
@@ -54,7 +57,7 @@ def test_what_is_missing_is_told_as_ranges(job: JobDir) -> None:
     score(job, [1, 4])
     found = read_coverage(job)
     assert found.missing() == [(0, 1), (2, 4), (5, 6)]
-    assert found.items_done(2, 12) == 4
+    assert found.items_done(job) == 4
 
 
 @pytest.mark.parametrize(("done", "items"), [([0], 2), ([5], 1), ([0, 5], 3)])
@@ -62,7 +65,20 @@ def test_the_last_mini_batch_may_be_smaller(tmp_path: Path, done: list[int], ite
     """Items that are done are counted, not estimated."""
     job = seal(tmp_path / "b1", Size(items=11))
     score(job, done)
-    assert read_coverage(job).items_done(2, 11) == items
+    assert read_coverage(job).items_done(job) == items
+
+
+def test_items_of_mini_batches_of_different_sizes_are_counted_by_what_was_planned(tmp_path: Path) -> None:
+    """There is no size to multiply with."""
+    plan = draft(tmp_path / "b1", Size(items=6, mini_batch_size=2))
+    names = [f"item-{n}".encode() for n in range(6)]
+    manifest = pack_manifest(names, root="/data/", mini_batch_size=0, counts=[1, 3, 2])
+    record = replace(plan.record, scoring=replace(plan.record.scoring, mini_batch_size=0))
+    jobdir.create(tmp_path / "b1", replace(plan, record=record, manifest=manifest))
+    job = jobdir.open_job(tmp_path / "b1")
+    assert read_coverage(job).items_done(job) == 0
+    score(job, [1, 2])
+    assert read_coverage(job).items_done(job) == 5
 
 
 def test_a_duplicate_is_counted_and_changes_nothing(job: JobDir) -> None:
@@ -119,6 +135,20 @@ def test_aborts_are_reported_before_failures(job: JobDir) -> None:
     assert [(r.get("group"), r["message"]) for r in found.reports()] == [(1, "no model"), (None, "one")]
     assert [r["message"] for r in found.reports(1)] == ["no model"]
     assert (found.released, len(found.aborts), found.ended_groups) == (1, 1, set())
+
+
+def test_fewer_rows_than_items_are_a_cause_of_their_own_after_the_failures(job: JobDir) -> None:
+    """run() returned, so nothing was raised; without a word nobody would know why items failed."""
+    writer = begin(job)
+    commit(writer, 0, failed_items=1)
+    commit(writer, 2, failed_items=2)
+    writer.fail(3, {"kind": "error", "message": "one"}, final=True, failed_items=2)
+    end(writer)
+    found = read_coverage(job)
+    assert found.failures_by_cause() == {"error": 1, "fewer-rows": 2}
+    assert [each["mini_batch"] for each in found.reports()] == [3, 0, 2]
+    assert found.reports()[1]["message"] == "run() returned fewer rows than it got files; failed items: 1"
+    assert [each["mini_batch"] for each in found.reports(2)] == [3, 0]
 
 
 def test_more_failures_than_are_read_are_counted(tmp_path: Path) -> None:

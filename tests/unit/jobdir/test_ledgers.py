@@ -82,6 +82,27 @@ def test_a_payload_that_arrives_in_pieces_is_read_to_its_end(job: JobDir, monkey
     assert read_payload(segment, record) == whole
 
 
+def test_a_payload_is_intact_only_if_all_of_it_is_what_was_committed(job: JobDir) -> None:
+    """Asked without reading it into memory: of what is whole, damaged, cut off, or gone."""
+    score(job, [0])
+    segment, record = last_commit(job)
+
+    def intact() -> bool:
+        payloads = Payloads(segment)
+        try:
+            return payloads.intact(record)
+        finally:
+            payloads.close()
+
+    assert intact()
+    flip(segment, record.offset)
+    assert not intact()
+    os.truncate(segment, record.offset + record.length - 1)
+    assert not intact()
+    segment.unlink()
+    assert not intact()
+
+
 @pytest.mark.parametrize("payload", [b"", b"{", b"[1]", b"\xff"])
 def test_a_reason_that_is_no_json_object_is_empty(job: JobDir, payload: bytes) -> None:
     """A report is for people: what cannot be read is left out."""
@@ -100,8 +121,9 @@ def test_an_absent_group_has_no_attempts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "parsed"),
     [
-        (f"e0001-{'a' * 32}.led", (1, "a" * 32, 0)),
-        (f"e12345-{'0' * 32}-k3.led", (12345, "0" * 32, 3)),
+        (f"e0001-{'a' * 32}.led", (1, "a" * 32)),
+        (f"e12345-{'0' * 32}.led", (12345, "0" * 32)),
+        (f"e0001-{'0' * 32}-k3.led", None),
         (f"e0001-{'a' * 32}.seg", None),
         (f"e0001-{'A' * 32}.led", None),
         (f"e0001-{'a' * 31}.led", None),
@@ -109,7 +131,7 @@ def test_an_absent_group_has_no_attempts(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_names_of_ledgers(name: str, parsed: tuple[int, str, int] | None) -> None:
+def test_names_of_ledgers(name: str, parsed: tuple[int, str] | None) -> None:
     """Only the names that attempts have."""
     assert layout.parse_attempt(name) == parsed
     if parsed:

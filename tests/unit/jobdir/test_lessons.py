@@ -208,8 +208,15 @@ def test_a_request_without_lessons_is_the_computes() -> None:
     assert request({}, Lessons(memory_raises=1)) == {}
 
 
-def test_sizes_are_written_as_people_do() -> None:
-    assert [size_text(mib) for mib in (512, 1024, 1536, 1500, 65536)] == ["512M", "1G", "1.5G", "1500M", "64G"]
+def test_sizes_are_written_as_people_do_and_without_the_fractions_that_sbatch_refuses() -> None:
+    assert [size_text(mib) for mib in (512, 1024, 1536, 1500, 65536)] == ["512M", "1G", "1536M", "1500M", "64G"]
+    assert size_text(0.2) == "1M"  # `--mem=0` would ask for all the memory of a node
+
+
+def test_a_doubled_request_is_one_that_sbatch_takes() -> None:
+    """768M twice, and a node whose memory is no whole number of GiB: `1.5G` is an invalid --mem specification."""
+    assert request({"mem": "768M"}, Lessons(memory_raises=1))["mem"] == "1536M"
+    assert request({"mem": "96G"}, Lessons(memory_raises=1), most_mib=128_512)["mem"] == "128512M"
 
 
 # ---- nodes ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcbatch.jobdir import repair
+from hpcbatch.jobdir.coverage import read_coverage
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.records.ledger import Kind
 from hpcbatch.records.plan import pack_plan
@@ -27,7 +28,7 @@ def test_what_ran_when_a_worker_died_is_suspect(job: JobDir) -> None:
         writer.fail(1, {"message": "no"}, final=False, failed_items=0)
         writer.start(2 + group)
         writer.close()
-    assert repair.crashed_starts(job) == {2: 2, 3: 1}
+    assert repair.crashed_starts(read_coverage(job).tallies) == {2: 2, 3: 1}
 
 
 @pytest.mark.parametrize("kind", [Kind.RELEASE, Kind.FENCED, Kind.END, Kind.ABORT])
@@ -37,7 +38,7 @@ def test_a_worker_that_ended_with_a_word_accuses_nobody(job: JobDir, kind: Kind)
     writer.start(1)
     writer.note(kind)
     end(writer)
-    assert repair.crashed_starts(job) == {}
+    assert repair.crashed_starts(read_coverage(job).tallies) == {}
 
 
 def test_a_round_keeps_the_suspects_that_it_was_planned_with(job: JobDir) -> None:

@@ -20,6 +20,7 @@ from hpcbatch.records.ledger import Kind
 from hpcbatch.rounds import standing, submission
 from hpcbatch.rounds.submission import RoundIds
 from hpcbatch.scheduler import slurm_commands
+from hpcbatch.scheduler.base import Preemption
 from tests.unit.jobdir.sealed import COMPUTE, Size, commit, end, score, seal
 
 INIT = {"kind": "init", "type": "OSError", "message": "no GPU"}
@@ -60,7 +61,7 @@ def test_init_that_fails_on_one_node_only_gets_two_more_rounds(job: JobDir) -> N
     assert merge_job(job)[0] == EXIT_INCOMPLETE
     gave_up(job, 0, "n4", 2)
     code, text = merge_job(job)
-    assert (code, text.startswith("ERROR: init() failed: no GPU")) == (EXIT_FAILED, True)
+    assert (code, text.startswith("ERROR: init() failed: OSError: no GPU")) == (EXIT_FAILED, True)
     assert job.rounds() == [0, 1, 2]
 
 
@@ -89,7 +90,7 @@ def test_what_was_learned_is_said_kept_and_told_in_the_end(
     assert capfd.readouterr().out == f"-- {line}\n"
     assert lessons_of(job, 1).story == (line,)
     monkeypatch.setattr(slurm_commands, "largest_memory_mib", lambda partition: 3000)
-    assert submission._array(job, 1, (0, 1), []).slurm["mem"] == "3000M", "no node has 4G"
+    assert submission._array(job, 1, (0, 1), [], Preemption()).slurm["mem"] == "3000M", "no node has 4G"
     score(job, [3, 4, 5], round_number=1)
     assert merge_job(job)[0] == EXIT_PUBLISHED
     verdict = job.verdict() or {}
@@ -132,7 +133,7 @@ def test_a_merge_goes_without_the_nodes_that_array_tasks_could_not_start_on(tmp_
     publish_lessons(job, 1, Lessons(excluded_nodes=("n1", "n2")))
     assert submission._merge(job, 0, 0, []).slurm == {"mem": "1G", "exclude": "n8"}
     assert submission._merge(job, 1, 0, []).slurm == {"mem": "1G", "exclude": "n8,n1,n2"}
-    assert submission._array(job, 1, (0, 1), []).slurm["exclude"] == "n9,n1,n2"
+    assert submission._array(job, 1, (0, 1), [], Preemption()).slurm["exclude"] == "n9,n1,n2"
 
 
 def test_resume_goes_by_what_the_rounds_have_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +154,7 @@ def test_resume_goes_by_what_the_rounds_have_taught(tmp_path: Path, monkeypatch:
     assert submitted == [1]
     assert lessons_of(job, 1).excluded_nodes == ("n1",)
     (job.paths.slurm / "8_0_log.out").write_text("setup\n-- 4 mini-batches have no result yet\n")
-    assert slurm_state._silent_merge(job, 0) == ""
+    assert slurm_state._words_of(job, "8_0_log.out") == "4 mini-batches have no result yet"
 
 
 def test_leftovers_are_cut_anew_for_as_many_array_tasks_as_run_at_once(tmp_path: Path) -> None:

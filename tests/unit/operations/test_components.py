@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hpcbatch.errors import Conflict, NotFound, SpecError
-from hpcbatch.operations.assets import create_data
+from hpcbatch.operations.assets import create_compute, create_data
 from hpcbatch.operations.components import create_component
 from hpcbatch.operations.versions import Archived, archive_asset, find_asset, list_assets
 from hpcbatch.operations.workspace import Workspace
@@ -132,7 +132,6 @@ def _line_of(text: str) -> int:
             "jobs.prepare.outputs.learnt",
             "component has no output 'learnt'",
         ),
-        ("rate: ${{parent.inputs.rate}}", "rite: 0.5", "jobs.prepare.inputs.rite", "component has no input 'rite'"),
         ("rate: ${{parent.inputs.rate}}", "rate: 2", "jobs.prepare.inputs.rate", "2 is more than the max 1"),
         ("rate: ${{parent.inputs.rate}}", "rate: fast", "jobs.prepare.inputs.rate", "'fast' is not a number"),
         (
@@ -191,6 +190,18 @@ def test_what_cannot_work_is_refused_when_it_is_registered(
     assert caught.value.fields["line"] is not None
 
 
+def test_a_value_for_an_input_that_the_component_lacks_is_ignored_with_its_line(
+    stocked: Workspace, graph: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Azure ML does: its sample nyc_taxi_data_regression has one."""
+    shown = create_component(stocked, file=_pipeline(graph, ("rate: ${{parent.inputs.rate}}", "rite: 0.5")))
+    assert list(shown["jobs"]["prepare"]["inputs"]) == ["data"]
+    line = _line_of("rate: ${{parent.inputs.rate}}")
+    (said,) = caplog.messages
+    assert said.startswith(f"{graph / 'changed.yml'}, line {line}: jobs.prepare.inputs.rite is ignored: ")
+    assert said.endswith("no input 'rite'. Did you mean 'rate'? It has: data, encoding, rate, transforms.")
+
+
 def test_steps_that_wait_for_each_other_are_refused_by_name(stocked: Workspace, graph: Path) -> None:
     circle = ("data: ${{parent.inputs.raw}}", "data: ${{parent.jobs.score.outputs.scores}}")
     with pytest.raises(SpecError, match="wait for each other: score <- prepare <- score") as caught:
@@ -212,6 +223,53 @@ def test_a_parallel_component_names_what_it_declares(ws: Workspace, tmp_path: Pa
     file.write_text(f"name: p\ntype: parallel\ninputs: {{files: {{type: uri_folder}}}}\n{text}\n")
     with pytest.raises(SpecError, match=message):
         create_component(ws, file=file)
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "field", "message"),
+    [
+        ("mini_batch_size: 10xb", 5, "mini_batch_size", "'10xb' is no size"),
+        ("mini_batch_size: 0", 5, "mini_batch_size", "'0' is no size"),
+        ("outputs:\n  n: {type: integer}", 6, "outputs.n.type", "an output of the type integer is not possible"),
+        ("task: {type: model, model: m}", 5, "task.type", "a model without a script"),
+        ("task: {type: run_function}", 5, "task.entry_script", "it is missing"),
+        ("task: {code: src, entry_script: gone.py}", 5, "task.entry_script", "the script 'gone.py' is not in"),
+    ],
+)
+def test_what_no_parallel_step_runs_is_refused_at_its_line(
+    ws: Workspace, tmp_path: Path, lines: str, line: int, field: str, message: str
+) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "s.py").touch()
+    task = "" if lines.startswith("task") else "\ntask: {entry_script: s.py}"
+    text = f"name: p\ntype: parallel\ninputs:\n  files: {{type: uri_folder}}\n{lines}{task}\n"
+    (tmp_path / "parallel.yml").write_text(text)
+    with pytest.raises(SpecError, match=message) as caught:
+        create_component(ws, file=tmp_path / "parallel.yml")
+    fields = caught.value.fields
+    assert (fields["file"], fields["line"], fields["field"]) == (str(tmp_path / "parallel.yml"), line, field)
+
+
+def test_a_script_that_an_ignore_file_leaves_out_is_not_registered(ws: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    for name, text in (("s.py", ""), ("other.py", ""), (".amlignore", "s.*\n")):
+        (tmp_path / "src" / name).write_text(text)
+    file = tmp_path / "parallel.yml"
+    file.write_text("name: p\ntype: parallel\ntask: {code: src, entry_script: s.py}\n")
+    with pytest.raises(SpecError, match=r"without what \.amlignore leaves out\.\n.*write !s\.py as the last line"):
+        create_component(ws, file=file)
+
+
+def test_steps_of_this_machine_and_of_slurm_in_one_pipeline_are_refused_at_their_line(
+    ws: Workspace, tmp_path: Path
+) -> None:
+    create_compute(ws, name="big", type="slurm")
+    step = "{command: echo, environment: {image: x}, compute: %s}"
+    lines = ["name: p", "type: pipeline", "jobs:", f"  a: {step % 'azureml:big'}", f"  b: {step % 'local'}"]
+    (tmp_path / "p.yml").write_text("\n".join(lines))
+    with pytest.raises(SpecError, match=r"'b' runs on local, this machine, and step 'a' on big, a Slurm") as caught:
+        create_component(ws, file=tmp_path / "p.yml")
+    assert (caught.value.fields["line"], caught.value.fields["field"]) == (5, "jobs.b.compute")
 
 
 def test_a_component_that_only_azure_ml_runs_is_registered_as_it_is(ws: Workspace, tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_of_updates_at_once_each_lands_or_is_told(ready: Workspace, project: Pat
     processes = [context.Process(target=_tag, args=(ready, number, results)) for number in range(8)]
     for process in processes:
         process.start()
-    landed = {results.get(timeout=60) for _ in processes} - {None}
+    landed = {results.get(timeout=600) for _ in processes} - {None}
     for process in processes:
         process.join()
     assert set(deployments.show_deployment(ready, "blue", "heart-batch")["tags"]) == landed != set()

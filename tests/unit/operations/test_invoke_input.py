@@ -12,7 +12,7 @@ import pytest
 from hpcbatch.dataio.addresses import parse_address
 from hpcbatch.errors import Conflict, FilesystemError, NotFound, SpecError
 from hpcbatch.operations import assets, deployments, endpoints
-from hpcbatch.operations.invoke import InputRef, InvokeRequest, invoke
+from hpcbatch.operations.invoke import InputRef, InvokeRequest, draft_of, invoke
 from hpcbatch.operations.jobs import wait_job
 from hpcbatch.operations.workspace import Workspace
 
@@ -57,6 +57,18 @@ def test_a_data_asset_is_scored_by_its_reference(ws: Workspace, tmp_path: Path) 
     assert scored(ws, "azureml:one:3", tmp_path / "o2") == "b.txt\n"
     with pytest.raises(NotFound):
         invoke(ws, InvokeRequest("names", input=InputRef("azureml:nothing:1")))
+    long = InvokeRequest("names", input=InputRef("azureml://registries/azureml/data/one/versions/3"))
+    assert draft_of(ws, long, tmp_path / "job")[0].record.items == 1
+
+
+def test_links_whose_file_is_gone_are_a_warning_of_the_job(ws: Workspace, tmp_path: Path) -> None:
+    """They are no items, and the job says which they are."""
+    for number in range(4):
+        (tmp_path / "data" / f"gone-{number}.txt").symlink_to("absent")
+    draft, _ = draft_of(ws, InvokeRequest("names", input=InputRef(str(tmp_path / "data"))), tmp_path / "job")
+    (warning,) = (each for each in draft.record.warnings if "lead nowhere" in each)
+    assert warning.endswith(": 'gone-0.txt', 'gone-1.txt', 'gone-2.txt', ... (4 in all)")
+    assert draft.record.items == 2
 
 
 def test_a_datastore_is_a_folder_or_a_link_of_the_workspace(ws: Workspace, tmp_path: Path) -> None:

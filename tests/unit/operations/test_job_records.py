@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from hpcbatch.errors import NotFound, SpecError
+from hpcbatch.operations.assets import create_compute
 from hpcbatch.operations.deployments import create_deployment
 from hpcbatch.operations.job_create import job_request
 from hpcbatch.operations.job_definitions import definition_of
 from hpcbatch.operations.pipelines import sealed_record
 from hpcbatch.operations.workspace import Workspace
-from hpcbatch.records.pipeline import PipelineRecord, StepInput, StepOutput
+from hpcbatch.records.pipeline import PipelineRecord, StepInput, StepOutput, parse_pipeline
 from hpcbatch.spec.yamlfile import load
 from hpcbatch.steps import pipelinedir
 from tests.unit.operations.pipelines import DEPLOYMENT
@@ -138,6 +139,7 @@ def test_a_job_that_is_no_pipeline_says_what_to_write(stocked: Workspace, graph:
 
 NESTED = """\
 type: pipeline
+compute: local
 inputs:
   raw: {type: uri_folder, path: data}
   speed: 0.75
@@ -184,7 +186,7 @@ def test_a_pipeline_inside_a_pipeline_becomes_its_steps(stocked: Workspace, grap
     assert fit.outputs["learned"] == StepOutput("custom_model")
     assert use.inputs["model"] == StepInput("custom_model", "step", "train.fit.learned")
     assert use.dependencies == ("train.fit",)
-    assert (fit.compute.name, use.compute.name) == ("batch-cluster", "default")
+    assert (fit.compute.name, use.compute.name) == ("batch-cluster", "local")
 
 
 def test_an_output_that_nothing_inside_writes_cannot_be_read(stocked: Workspace, graph: Path) -> None:
@@ -270,6 +272,8 @@ def test_a_parallel_step_says_how_it_cuts_and_what_it_collects(stocked: Workspac
         "max_retries": 2,
         "timeout_s": 30.0,
         "logging_level": "debug",
+        "mini_batch_bytes": 0,
+        "partition_keys": (),
     }
     assert step.code is not None
     assert (step.code.scoring_script, step.instance_count, step.compute.throttle) == ("score.py", 2, 2)
@@ -278,11 +282,10 @@ def test_a_parallel_step_says_how_it_cuts_and_what_it_collects(stocked: Workspac
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"${{inputs.size}}"', "10kb", "mini_batch_size is 10kb; mini-batches are cut between files"),
-        ('"${{inputs.size}}"', "0", "0 is less than the min 1"),
-        ("mini_batch_error_threshold: 2", "partition_keys: [store]", "partition_keys"),
-        ("type: run_function", "type: model", "task.type is model"),
-        ("      entry_script: score.py\n", "", "task.entry_script is missing"),
+        ('"${{inputs.size}}"', "10kg", "jobs.score.mini_batch_size: '10kg' is no size"),
+        ("  size: 5", "  size: 0", "0 is less than the min 1"),
+        ("type: run_function", "type: model", "jobs.score.task.type: a model without a script"),
+        ("      entry_script: score.py\n", "", "jobs.score.task.entry_script: it is missing"),
         ("    input_data: ${{inputs.files}}\n", "", "does not say which of its inputs"),
     ],
 )
@@ -294,11 +297,40 @@ def test_what_a_parallel_step_cannot_do_is_refused(
         _job(stocked, graph, PARALLEL.replace(old, new))
 
 
+def test_a_step_of_another_place_than_the_rest_is_refused_at_its_line(stocked: Workspace, graph: Path) -> None:
+    """The rest runs where the job says."""
+    create_compute(stocked, name="big", type="slurm")
+    text = PARALLEL.replace("    type: parallel\n", "    type: parallel\n    compute: big\n")
+    text += "  more: {command: echo, environment: {image: x}}\n"
+    with pytest.raises(SpecError, match="one job runs in one place") as caught:
+        _job(stocked, graph, text)
+    assert caught.value.fields["line"] == text[: text.index("  more:")].count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("line", "cut"),
+    [
+        ("mini_batch_size: 10kb", (1, 10240, ())),
+        ("mini_batch_size: 2MB\n    partition_keys: [a, b]", (1, 2 << 20, ("a", "b"))),
+    ],
+)
+def test_mini_batches_may_be_so_many_bytes_or_partitions(
+    stocked: Workspace, graph: Path, line: str, cut: tuple[int, int, tuple[str, ...]]
+) -> None:
+    record = _job(stocked, graph, PARALLEL.replace('mini_batch_size: "${{inputs.size}}"', line))
+    part = record.steps[0].parallel
+    assert part is not None
+    assert (part.mini_batch_size, part.mini_batch_bytes, part.partition_keys) == cut
+    assert parse_pipeline(record.to_bytes(), "x") == record
+
+
 def test_an_mltable_that_is_cut_is_the_files_that_it_names(stocked: Workspace, graph: Path) -> None:
     (graph / "data" / "MLTable").write_text("paths:\n- pattern: ./*.csv\n")
     text = PARALLEL.replace("files: {type: uri_folder, path: data}", "files: {type: mltable, path: data}")
     (step,) = _job(stocked, graph, text).steps
     assert step.inputs["files"] == StepInput("uri_folder", "path", str(graph / "data" / "*.csv"))
+    sized = _job(stocked, graph, text.replace('"${{inputs.size}}"', "10kb"))
+    assert any("run() is given paths of whole files" in one for one in sized.warnings)
     (graph / "data" / "MLTable").write_text("paths:\n- file: a.csv\n- file: b.csv\n")
     with pytest.raises(SpecError, match="has 2 paths; a parallel step is given one"):
         _job(stocked, graph, text)

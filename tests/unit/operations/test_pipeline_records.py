@@ -125,14 +125,52 @@ def test_data_is_named_in_every_form_that_azure_ml_has(deployed: Workspace, grap
     for text, expected in forms.items():
         record = _invoked(deployed, graph, {"inputs": {"raw": {"type": "uri_folder", "path": text}}})
         assert record.inputs["raw"].value == str(expected)
-    url = "https://example.org/data"
-    with pytest.raises(SpecError, match="not on a filesystem that the cluster sees"):
-        _invoked(deployed, graph, {"inputs": {"raw": {"path": url}}})
-    assert _invoked(deployed, graph, {"inputs": {"raw": {"path": url, "mode": "direct"}}}).inputs["raw"].value == url
     with pytest.raises(NotFound, match="data 'other' is not registered"):
         _invoked(deployed, graph, {"inputs": {"raw": "azureml:other:1"}})
     with pytest.raises(SpecError, match="leads out of its datastore"):
         _invoked(deployed, graph, {"inputs": {"raw": "azureml://datastores/lake/paths/../../x"}})
+
+
+def test_an_address_is_data_whose_credentials_are_names(
+    deployed: Workspace, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    named = {"key": {"env": "TEAM_KEY"}, "secret": {"file": "/home/me/secret"}}
+    raw = {"path": "s3://bucket/raw", "storage_options": named}
+    record = _invoked(
+        deployed, graph, {"inputs": {"raw": raw}, "outputs": {"scores": "s3://bucket/scores"}, "storage_options": named}
+    )
+    assert (record.inputs["raw"].value, record.inputs["raw"].options) == ("s3://bucket/raw", named)
+    assert record.outputs["scores"].options == named
+    assert record.secrets == ("TEAM_KEY",)
+    assert {"TEAM_KEY", "AWS_REGION"} <= set(record.travelling)
+    assert parse_pipeline(record.to_bytes(), "x") == record
+    create_data(deployed, name="far", path="s3://bucket/raw", sets=["storage_options.key.env=TEAM_KEY"])
+    assert _invoked(deployed, graph, {"inputs": {"raw": "azureml:far:1"}}).secrets == ("TEAM_KEY",)
+    direct = _invoked(deployed, graph, {"inputs": {"raw": {**raw, "mode": "direct"}}})
+    assert direct.step("prepare").inputs["data"].direct
+    assert _invoked(deployed, graph, {"inputs": {"raw": "data"}}).travelling == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"path": "https://me:word@example.org/raw"}, "carries a password"),
+        ({"path": "s3://bucket/raw", "storage_options": {"secret": "abc"}}, "holds a secret that would be stored"),
+        ({"path": "memory://raw"}, "cannot read"),
+        ({"path": "s3://bucket/raw"}, "AWS_SECRET_ACCESS_KEY of this shell would not reach the job"),
+    ],
+)
+def test_an_address_that_a_job_must_not_keep_or_cannot_reach_is_refused(
+    deployed: Workspace, graph: Path, monkeypatch: pytest.MonkeyPatch, raw: dict[str, Any], message: str
+) -> None:
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with pytest.raises(SpecError, match=message):
+        _invoked(deployed, graph, {"inputs": {"raw": raw}})
+    assert not deployed.jobs.exists()
 
 
 def test_outputs_go_where_the_invocation_says(deployed: Workspace, graph: Path, tmp_path: Path) -> None:
@@ -235,20 +273,6 @@ def test_a_job_definition_may_be_written_in_the_deployment(stocked: Workspace, g
     (graph / "d.yml").write_text(DEPLOYMENT.replace("component: pipeline.yml\n", text))
     create_deployment(stocked, file=graph / "d.yml")
     assert [step.name for step in _invoked(stocked, graph, {"inputs": {"raw": "data"}}).steps] == ["prepare", "score"]
-
-
-def test_an_output_that_is_text_is_refused_with_what_to_declare(stocked: Workspace, graph: Path) -> None:
-    text = (graph / "pipeline.yml").read_text().replace("custom_model}\njobs", "string}\njobs")
-    (graph / "pipeline.yml").write_text(text)
-    step = (
-        (graph / "components" / "prepare.yml")
-        .read_text()
-        .replace("learned: {type: custom_model}", "learned: {type: string}")
-    )
-    (graph / "components" / "prepare.yml").write_text(step)
-    create_deployment(stocked, file=graph / "deployment.yml")
-    with pytest.raises(SpecError, match="its output 'learned' is a string; outputs are files or folders"):
-        _invoked(stocked, graph, {"inputs": {"raw": "data"}})
 
 
 def test_a_component_may_also_be_written_in_the_deployment(stocked: Workspace, graph: Path) -> None:

@@ -14,8 +14,9 @@ from hpcbatch.errors import SpecError
 from hpcbatch.jobdir import jobdir
 from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.operations import assets
-from hpcbatch.operations.invoke import InputRef, InvokeRequest, draft_of, invoke, submit, user_jobs
+from hpcbatch.operations.invoke import InputRef, InvokeRequest, draft_of, invoke, submit
 from hpcbatch.operations.jobs import find_job
+from hpcbatch.operations.workspace import user_jobs
 from hpcbatch.worker import fetching
 from tests.servers import ACCESS_KEY, S3, SECRET_KEY, Web
 from tests.site import ENDPOINT, Ended, Site

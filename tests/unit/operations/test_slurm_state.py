@@ -11,10 +11,12 @@ import pytest
 from hpcbatch.errors import SchedulerError
 from hpcbatch.jobdir import jobdir, layout
 from hpcbatch.jobdir.jobdir import JobDir
-from hpcbatch.operations import slurm_state
-from hpcbatch.operations.status import OneLook, status_of
+from hpcbatch.operations import going_on, slurm_state
+from hpcbatch.operations.status import OneLook, progress_of, status_of
 from hpcbatch.scheduler import slurm_commands
 from hpcbatch.scheduler.base import Entry, State
+from hpcbatch.worker import listening
+from hpcbatch.worker.loop import Canceled
 from tests.unit.jobdir.sealed import COMPUTE, Size, begin, score, seal
 
 
@@ -46,14 +48,17 @@ def said(job: JobDir, *entries: Entry) -> tuple[str, str]:
 
 
 RESUME = "hpcbatch job resume --name b1"
+STALLED = f"Stalled: nothing runs, and it has no verdict. Continue it: {RESUME}"
 
 
 def test_waiting_running_and_merging(job: JobDir) -> None:
     assert said(job, task(job, "[0-3]", State.PENDING, "Priority"), merge(job)) == (
         "Queued", "Waiting in the queue (Priority).",
     )  # fmt: skip
-    running = said(job, task(job, "0", State.RUNNING), task(job, "[1-3]", State.PENDING, "JobArrayTaskLimit"))
-    assert running == ("Running", "1 array tasks are running.")
+    running = said(
+        job, task(job, "0", State.RUNNING), task(job, "[1-3]", State.PENDING, "JobArrayTaskLimit"), merge(job)
+    )
+    assert running == ("Running", "1 array task is running.")
     assert said(job, merge(job, State.RUNNING)) == ("Finalizing", "The merge is running or waiting to.")
 
 
@@ -77,14 +82,14 @@ def test_held_is_said_first_with_the_command_that_helps(job: JobDir) -> None:
     assert said(job, held, merge(job)) == (
         "Queued", f"Held (launch failed requeued held). Let it run: {RESUME}",
     )  # fmt: skip
-    word, detail = said(job, task(job, "0", State.RUNNING), held)
-    assert (word, detail.startswith("1 array tasks are running. Held (")) == ("Running", True)
+    word, detail = said(job, task(job, "0", State.RUNNING), held, merge(job))
+    assert (word, detail.startswith("1 array task is running. Held (")) == ("Running", True)
     assert said(job, merge(job, State.HELD, "JobHeldUser"))[1].startswith("Held (JobHeldUser)")
 
 
 def test_what_was_requeued_waits_to_run_again(job: JobDir) -> None:
     assert said(job, task(job, "0", State.PENDING, "BeginTime"), merge(job))[1] == (
-        "1 array tasks wait to run again (requeued)."
+        "1 array task waits to run again (requeued)."
     )
     assert said(job, merge(job, State.PENDING, "BeginTime")) == ("Finalizing", "The merge waits to run again.")
 
@@ -96,7 +101,7 @@ def test_array_tasks_that_slurm_believes_to_run_and_that_have_ended_are_told_apa
     entries = [task(job, "0", State.RUNNING), task(job, "1", State.RUNNING), task(job, "2", State.COMPLETING)]
     word, detail = said(job, *entries)
     assert word == "Running"
-    assert f"1 of them have ended, which Slurm has not noticed yet. Do not wait: {RESUME}" in detail
+    assert f"1 of them have ended, which Slurm has yet to notice. If it does not: {RESUME}" in detail
     assert slurm_state.phantoms(job, entries) == entries[:1]
     assert slurm_state.phantoms(job, [replace(entries[0], name="another")]) == []
 
@@ -110,8 +115,31 @@ def test_what_a_submit_limit_kept_out_is_said(tmp_path: Path) -> None:
     assert f"left no room for the merge. Submit it: {RESUME}" in detail
     note(job, layout.MERGE_ID, "8")
     note(job, layout.array_name(3), "9", groups=1)
-    assert said(job, task(job, "[0-2]", State.PENDING, "Resources"))[1] == "Waiting in the queue (Resources)."
+    waiting = said(job, task(job, "[0-2]", State.PENDING, "Resources"), merge(job))
+    assert waiting[1] == "Waiting in the queue (Resources)."
     assert not slurm_state.submission_is_unfinished(job)
+
+
+def test_a_merge_that_somebody_cancelled_alone_is_missed_while_its_array_runs(job: JobDir) -> None:
+    """Nothing would be behind the array: unless its last task can publish, the job would stand still unseen."""
+    running = task(job, "0", State.RUNNING)
+    assert said(job, running) == (
+        "Running",
+        f"1 array task is running. The merge behind them, Slurm job 8, has left the queue. Submit another: {RESUME}",
+    )
+    assert "has left the queue" not in said(job, running, merge(job, State.HELD, "JobHeldUser"))[1]
+
+
+def test_a_merge_that_was_submitted_after_the_look_at_the_queue_is_not_missed(tmp_path: Path) -> None:
+    """`invoke` in another shell notes it between the two looks of `job show`."""
+    job = seal(tmp_path / "b1", Size(groups=4), compute=replace(COMPUTE, kind="slurm", slurm={}))
+    note(job, layout.array_name(0), "7", groups=4)
+
+    def queue(prefix: str, user: str = "") -> list[Entry]:
+        note(job, layout.MERGE_ID, "8")
+        return [task(job, "[0-3]", State.PENDING, "Priority")]
+
+    assert status_of(job, queue).detail == "Waiting in the queue (Priority)."
 
 
 def test_a_round_that_a_compute_node_could_not_submit_names_the_node_and_the_reason(
@@ -127,6 +155,35 @@ def test_a_round_that_a_compute_node_could_not_submit_names_the_node_and_the_rea
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("log", "detail"),
+    [
+        ("-- ERROR: 'out.csv' is taken.\nMove it away.\n",
+         f"Stalled: 'out.csv' is taken. When that is put right: {RESUME}"),
+        (f"-- 3 are missing\n-- ERROR: Not from here. On a login node: {RESUME}\n",
+         f"Stalled: Not from here. On a login node: {RESUME}"),
+        ("-- ERROR: 'out.csv' is taken.\n-- published out.csv\n", STALLED),
+        ("slurmstepd: error: Killed\n", f"The merge, Slurm job 8, ended without a word. {STALLED}"),
+    ],
+)  # fmt: skip
+def test_a_merge_that_could_not_publish_is_quoted(
+    job: JobDir, monkeypatch: pytest.MonkeyPatch, log: str, detail: str
+) -> None:
+    """To go on is in vain until the reason is gone: an output folder that was deleted, say."""
+    monkeypatch.setattr(slurm_commands, "history", lambda ids, since: {})
+    (job.paths.slurm / "8_0_log.out").write_text(log)
+    assert said(job) == ("NotResponding", detail)
+
+
+def test_what_was_begun_is_lost_when_nothing_runs_any_more(job: JobDir) -> None:
+    """A canceled job, or one that stands still, has no summary: its cost is told from the ledgers."""
+    writer = begin(job, 1)
+    writer.start(5)
+    writer.close()
+    found = [progress_of(job, over=over)["accounting"]["deaths"] for over in (False, True)]
+    assert found == [0, 1]
+
+
 def test_a_slurm_that_does_not_answer_leaves_a_guess(job: JobDir) -> None:
     """From the files: a job that was canceled is not said to run."""
 
@@ -135,7 +192,30 @@ def test_a_slurm_that_does_not_answer_leaves_a_guess(job: JobDir) -> None:
 
     assert status_of(job, silent).word == "Running"
     jobdir.publish_document(job.paths.canceled, {})
-    assert status_of(job, silent).word == "CancelRequested"
+    found = status_of(job, silent)
+    assert (found.word, found.detail[-34:]) == ("CancelRequested", "not: hpcbatch job cancel --name b1")
+    live = status_of(job, lambda prefix, user="": [task(job, "0", State.RUNNING)])
+    assert (live.word, live.detail) == (
+        "CancelRequested", "Its Slurm jobs are about to end. If they do not: hpcbatch job cancel --name b1",
+    )  # fmt: skip
+
+
+def test_a_job_is_canceled_also_where_slurm_does_not_answer(job: JobDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs hears of it from the files; the error says so, and how to be quicker."""
+
+    def silent(prefix: str, user: str = "") -> list[Entry]:
+        raise SchedulerError("Unable to contact slurm controller.", transient=True)
+
+    monkeypatch.setattr(slurm_commands, "queue", silent)
+    with pytest.raises(SchedulerError, match="'b1' is canceled: nothing of it begins any more") as caught:
+        going_on.cancel(job)
+    assert (caught.value.hint, caught.value.fields["transient"]) == (
+        "Ask it again: hpcbatch job cancel --name b1", True,
+    )  # fmt: skip
+    assert job.canceled()
+    monkeypatch.setattr(listening, "FENCE_CHECK_S", 0.0)
+    with pytest.raises(Canceled):
+        listening.for_a_later_attempt(job, 0, 0, 1)()
 
 
 def test_jobs_of_others_are_looked_for_in_their_owners_queue(job: JobDir, monkeypatch: pytest.MonkeyPatch) -> None:

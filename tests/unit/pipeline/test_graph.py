@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hpcbatch.pipeline.drawing import Node, as_svg, as_text, layers
-from hpcbatch.pipeline.graph import leaves, obstacle, pipeline_end, ready, units
+from hpcbatch.pipeline.graph import halved, leaves, obstacle, pipeline_end, ready, units
 from hpcbatch.pipeline.reuse import step_key
 from hpcbatch.records.pipeline import PipelineStep, StepOutput
 from tests.pipelines import made, step, text
@@ -25,6 +25,15 @@ def graph(shape: str) -> list[PipelineStep]:
 
 
 DIAMOND = graph("top left<top right<top bottom<left,right")
+
+
+def test_a_unit_that_is_too_large_is_halved_and_those_before_it_keep_their_numbers() -> None:
+    """What was submitted goes by its number and its place in the array."""
+    wide = units(graph("top " + " ".join(f"s{n}<top" for n in range(5)) + " end<s0,s1,s2,s3,s4"), 9)
+    cut = halved(wide, 1)
+    assert [[s.name for s in unit.steps] for unit in cut] == [["top"], ["s0", "s1"], ["s2", "s3", "s4"], ["end"]]
+    assert [unit.number for unit in cut] == [0, 1, 2, 3]
+    assert [unit.parents for unit in cut[1:3]] == [("top",), ("top",)]
 
 
 @pytest.mark.parametrize(

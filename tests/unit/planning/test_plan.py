@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbatch.planning.plan import as_ranges, cut, group_count, mini_batch_count, windows
+from hpcbatch.planning.plan import by_partition, counts_by_size, cut, group_count, mini_batch_count, windows
+from hpcbatch.records.plan import Range
+
+
+def as_ranges(numbers: Iterable[int]) -> list[Range]:
+    """Ascending *numbers* as ranges [start, stop)."""
+    ranges: list[Range] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number:
+            ranges[-1] = (ranges[-1][0], number + 1)
+        else:
+            ranges.append((number, number + 1))
+    return ranges
+
 
 leftovers = st.sets(st.integers(0, 300), max_size=120).map(lambda numbers: as_ranges(sorted(numbers)))
 
@@ -21,6 +35,28 @@ def numbers(ranges: list[tuple[int, int]]) -> list[int]:
 def test_mini_batches_are_cut_strictly_by_count(items: int, size: int, count: int) -> None:
     """Only the last one may be smaller."""
     assert mini_batch_count(items, size) == count
+
+
+@given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 100))
+def test_mini_batches_by_size_hold_as_much_as_they_may_and_never_nothing(sizes: list[int], most: int) -> None:
+    """An item that is too large is alone; two that follow each other would not have fitted into one."""
+    counts = counts_by_size(sizes, most)
+    assert sum(counts) == len(sizes)
+    assert all(count >= 1 for count in counts)
+    ends = [sum(counts[: number + 1]) for number in range(len(counts))]
+    parts = [sizes[end - count : end] for end, count in zip(ends, counts, strict=True)]
+    assert all(sum(part) <= most or len(part) == 1 for part in parts)
+    assert all(sum(part) + after[0] > most for part, after in pairwise(parts))
+
+
+def test_items_of_one_partition_are_one_mini_batch_wherever_they_stand() -> None:
+    """The keys may be fewer than the folders have, and in another order."""
+    names = [b"y=1/m=1/a", b"y=1/m=2/a", b"y=1/m=2/b", b"y=2/m=1/a", b"other/y=1/m=1/c=d"]
+    assert by_partition(names, ["m", "y"]) == [[0, 4], [1, 2], [3]]
+    assert by_partition(names, ["m"]) == [[0, 3, 4], [1, 2]]
+    with pytest.raises(LookupError, match="y=2/x=1/a"):
+        by_partition([*names, b"y=2/x=1/a"], ["y", "m"])
+    assert by_partition([], ["m"]) == []
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,17 @@ def test_a_manifest_gives_back_every_item_in_order(items: list[bytes], root: str
     ]
 
 
+def test_mini_batches_may_have_different_numbers_of_items() -> None:
+    """Their stamps are cut alike."""
+    items, stamps = [b"a", b"", b"c", b"d"], [b"1 x", b"2 y", b"3 z", b"4 "]
+    raw = pack_manifest(items, root="/in/", mini_batch_size=0, stamps=stamps, counts=[1, 2, 1])
+    manifest = parse_manifest(raw)
+    assert [manifest.item_count(n) for n in range(manifest.mini_batches)] == [1, 2, 1]
+    assert [manifest.paths(n) for n in range(3)] == [["/in/a"], ["/in/", "/in/c"], ["/in/d"]]
+    assert [manifest.size_bytes(n) for n in range(3)] == [1, 5, 4]
+    assert parse_manifest(pack_manifest([], root="", mini_batch_size=0)).mini_batches == 0
+
+
 def test_a_manifest_of_nothing_has_no_mini_batch() -> None:
     """An empty list is packed like any other."""
     manifest = parse_manifest(pack_manifest([], root="/in/", mini_batch_size=3))

@@ -321,3 +321,14 @@ def test_an_include_never_replaces_what_the_code_has(tmp_path: Path, taken: str)
     (tmp_path / "elsewhere" / name).write_text("x = 2\n")
     with pytest.raises(SpecError, match="would replace what the code has"):
         put_code(tmp_path / "ws", code, [tmp_path / "elsewhere" / name])
+
+
+def test_a_file_that_leads_elsewhere_when_it_is_opened_is_not_read(code: Path, tmp_path: Path) -> None:
+    """It was one of the folder's when that was listed. tests/contract/test_swaps.py has somebody swap it all along."""
+    found = list(snapshots._files(code, prefix="", skip=lambda name: False))
+    (tmp_path / "secret").write_text("theirs")
+    for one in found:
+        os.unlink(one.source)
+        os.symlink(tmp_path / "secret", one.source)
+        with pytest.raises(SpecError, match="leads out of the folder"):
+            snapshots._opened(one)

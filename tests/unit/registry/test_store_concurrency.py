@@ -69,9 +69,9 @@ def test_sixteen_writers_lose_nothing_and_readers_never_see_a_torn_revision(tmp_
     readers = [context.Process(target=_read, args=(tmp_path, stop, seen)) for _ in range(2)]
     for process in [*readers, *writers]:
         process.start()
-    told = sum(written.get(timeout=120)[1] for _ in writers)
+    told = sum(written.get(timeout=600)[1] for _ in writers)
     stop.set()
-    reports = [seen.get(timeout=60) for _ in readers]
+    reports = [seen.get(timeout=600) for _ in readers]
     for process in [*readers, *writers]:
         process.join()
         assert process.exitcode == 0

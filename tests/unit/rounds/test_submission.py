@@ -14,7 +14,7 @@ from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.rounds import once
 from hpcbatch.rounds.standing import groups_noted, round_name
 from hpcbatch.rounds.submission import RoundIds, submit_merge, submit_round
-from hpcbatch.scheduler.base import Entry, Request, State
+from hpcbatch.scheduler.base import Entry, Preemption, Request, State
 from tests.unit.jobdir.sealed import COMPUTE, Size, seal
 
 
@@ -52,6 +52,9 @@ class Cluster:
             self.failures -= 1
             raise SchedulerError("Slurm refused: timed out", hint="later", transient=True)
         return 1000
+
+    def preemption(self, partition: str) -> Preemption:
+        raise SchedulerError(f"Slurm knows no {partition}.", transient=False)
 
 
 @pytest.fixture
@@ -94,6 +97,42 @@ def test_a_controller_that_is_slow_is_asked_again(job: JobDir, monkeypatch: pyte
     monkeypatch.setattr(once, "DOUBT_S", -1.0)
     with pytest.raises(SchedulerError, match="timed out"):
         submit_round(job, 0, Cluster(failures=1))
+
+
+@dataclass
+class Preempting(Cluster):
+    """Its partition "spot" gives no grace."""
+
+    requests: list[Request] = field(default_factory=list)
+
+    def submit(self, request: Request) -> str:
+        self.requests.append(request)
+        return super().submit(request)
+
+    def preemption(self, partition: str) -> Preemption:
+        return Preemption(early_word=False, back_after_s=8) if partition == "spot" else super().preemption(partition)
+
+
+@pytest.mark.parametrize(
+    ("tier", "slurm", "srun", "back_after_s"),
+    [
+        ("low_priority", {"partition": "normal", "low_priority_partition": "spot"}, False, "8"),
+        ("low_priority", {"partition": "spot"}, False, "8"),
+        ("low_priority", {"partition": "unknown"}, True, "0"),
+        ("low_priority", {"partition": "spot,other"}, True, "0"),
+        ("low_priority", {}, True, "0"),
+        ("dedicated", {"partition": "spot"}, False, "0"),
+    ],
+)
+def test_array_tasks_are_steps_where_a_step_may_hear_of_a_preemption_early(
+    tmp_path: Path, tier: str, slurm: dict[str, str], srun: bool, back_after_s: str
+) -> None:
+    """And are told when they may be back. Where Slurm does not say, all is as if nothing was known."""
+    compute = replace(COMPUTE, kind="slurm", tier=tier, slurm=slurm)
+    cluster = Preempting()
+    submit_round(seal(tmp_path / "b1", Size(groups=2), compute=compute), 0, cluster)
+    array, merge = cluster.requests
+    assert (array.srun, array.command[-1], merge.srun) == (srun, back_after_s, False)
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 
 from hpcbatch.errors import SchedulerError
 from hpcbatch.scheduler import slurm, slurm_commands
-from hpcbatch.scheduler.base import Request, State
+from hpcbatch.scheduler.base import Preemption, Request, State
 
 # As sbatch 22.05 prints them.
 REFUSALS = {
@@ -37,6 +37,21 @@ def test_a_limit_on_submitted_jobs_is_told_from_other_refusals(text: str, limit:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        "Transport endpoint is not connected", "Connection reset by peer", "Broken pipe", "Message receive failure",
+        "Communication connection failure", "Communication shutdown failure", "Slurm backup controller in standby mode",
+        "Zero Bytes were transmitted or received", "Socket timed out on send/recv operation", "No route to host",
+    ],
+)  # fmt: skip
+def test_an_answer_that_was_lost_is_no_refusal(words: str) -> None:
+    """A controller that is killed may have accepted a job: an sbatch that says so is looked for by its name."""
+    error = slurm_commands.failure("sbatch", f"sbatch: error: Batch job submission failed: {words}")
+    assert error.fields["transient"] is True
+    assert error.message.startswith("Slurm did not answer: sbatch: error: ")
+
+
+@pytest.mark.parametrize(
     ("text", "reason", "state"),
     [
         ("PENDING", "JobHeldUser", State.HELD),
@@ -57,6 +72,32 @@ def test_how_many_tasks_one_array_may_have() -> None:
     assert slurm_commands.array_limit("MaxArraySize            = 1001\n") == 1001
     assert slurm_commands.array_limit("MaxArraySize = 1001\nSchedulerParameters = a,max_array_tasks=40,b\n") == 40
     assert slurm_commands.array_limit("") == slurm_commands.DEFAULT_MAX_ARRAY_SIZE
+
+
+CONFIG = """AuthInfo                = socket=/run/munge{}
+KillWait                = {} sec
+PreemptType             = preempt/{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "partition", "wanted"),
+    [
+        (CONFIG.format(",cred_expire=5", 2, "partition_prio"), "GraceTime=0 Hidden=NO", Preemption(False, 8)),
+        (CONFIG.format("", 30, "partition_prio"), "GraceTime=0 Hidden=NO", Preemption(False, 45)),
+        (CONFIG.format("", 30, "partition_prio"), "GraceTime=60 Hidden=NO", Preemption(True, 48)),
+        (CONFIG.format("", 30, "qos"), "GraceTime=0 Hidden=NO", Preemption(True, 48)),
+        (CONFIG.format(",cred_expire=2", 30, "partition_prio"), "GraceTime=0 Hidden=NO", Preemption(False, 0)),
+        (CONFIG.format("", 30, "qos") + "SchedulerParameters = requeue_delay=4", "GraceTime=0", Preemption(True, 0)),
+        ("", "", Preemption(True, 48)),
+    ],
+)
+def test_when_a_preempted_array_task_may_begin_again(config: str, partition: str, wanted: Preemption) -> None:
+    """After SIGKILL and what it takes to clear a node, a little longer for a step; but where Slurm is as quick, never.
+
+    A word before SIGTERM is not to be expected where partitions preempt and this one gives no grace.
+    """
+    assert slurm_commands.preemption(config, partition) == wanted
 
 
 def test_where_no_cluster_answers_the_way_out_is_a_command() -> None:
@@ -82,3 +123,14 @@ def test_a_rehearsal_without_a_cluster_is_no_refusal(tmp_path: Path, monkeypatch
     monkeypatch.setattr(slurm, "rendered", lambda _: "#!/bin/sh\n")
     with pytest.raises(SchedulerError, match="no Slurm cluster that answers"):
         slurm.rehearsed(Request("hb-x", ["true"], tmp_path))
+
+
+def test_a_name_in_another_encoding_in_the_queue_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People name their Slurm jobs as they like, and `squeue --me` shows all of them."""
+    squeue = tmp_path / "squeue"
+    squeue.write_bytes(
+        b"#!/bin/sh\nprintf '1|1|caf\\351|RUNNING|None|n1|0:01\\n2|2|hb-abc.r0.w0-1|RUNNING|None|n1|0:01\\n'\n"
+    )
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert [entry.slurm_job_id for entry in slurm_commands.queue("hb-abc")] == ["2"]

@@ -251,6 +251,29 @@ def run(mini_batch):
     assert talk.score(1, "a") == done(1, 1, b"0\n")
 
 
+def test_what_the_script_forks_can_be_ended_with_sigterm(start: Start) -> None:
+    """As `multiprocessing` ends the processes of a Pool: with the driver's own handler in them, it waited for ever."""
+    script = """
+import os, signal, time
+
+def init():
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+def run(mini_batch):
+    told, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(tell, b"there")
+        time.sleep(600)
+        os._exit(1)
+    os.read(told, 5)
+    os.kill(child, signal.SIGUSR1)
+    os.kill(child, signal.SIGTERM)
+    return [os.waitpid(child, 0)[1]]
+"""
+    assert ready(start(script)).score(1, "a") == done(1, 1, b"15\n")
+
+
 def test_it_dies_with_its_worker_even_of_sigkill(tmp_path: Path) -> None:
     """In the middle of run(), with its children holding every descriptor that they can."""
     (tmp_path / "score.py").write_text(

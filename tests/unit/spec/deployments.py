@@ -192,7 +192,7 @@ BAD: dict[str, tuple[str, str, int, str, Any, str, str]] = {
         "",
     ),
     "compute is a number": ("azureml:batch-cluster", "5", 16, "compute", 5, "quote", "5"),
-    "pipeline": ("type: model", "type: pipeline", 5, "type", "pipeline", "model", "not supported yet"),
+    "pipeline": ("type: model", "type: pipeline", 5, "type", "pipeline", "model", "a deployment of its own"),
     "another type": ("type: model", "type: online", 5, "type", "online", "model", "'online'"),
     "variable": (
         "logging_level: info",

@@ -10,7 +10,7 @@ import pytest
 from hpcbatch.errors import SpecError
 from hpcbatch.spec.assets import Data, Environment, Model
 from hpcbatch.spec.base import Document, parse
-from hpcbatch.spec.compute import Compute, slurm_word
+from hpcbatch.spec.compute import Compute
 from hpcbatch.spec.deployment import ModelBatchDeployment, RetrySettings, parse_deployment
 from hpcbatch.spec.endpoint import BatchEndpoint
 from hpcbatch.spec.yamlfile import Loaded, loads
@@ -270,15 +270,12 @@ INJECTIONS = [
 def test_nothing_that_sbatch_or_a_shell_would_read_otherwise_gets_through(text: str, field: str) -> None:
     with pytest.raises(SpecError):
         parse(Compute, {"name": "a", "type": "slurm", field: text})
-    with pytest.raises(SpecError):
-        slurm_word(text, field)
 
 
 @pytest.mark.parametrize(
     "text", ["normal", "a,b", "gpu:a100:2", "node[01-04,7]", "user@host", "4G", "a.b_c-d", "a/b", "x=1", "10", "a+b*"]
 )
 def test_ordinary_slurm_values_get_through(text: str) -> None:
-    assert slurm_word(text, "partition") == text
     assert parse(Compute, {"name": "a", "type": "slurm", "partition": text}).partition == text
 
 
@@ -298,3 +295,14 @@ def test_the_examples_overrides_for_slurm_keep_a_deployment_valid() -> None:
     assert deployment.resources.properties is not None
     assert deployment.resources.properties.slurm is not None
     assert deployment.resources.properties.slurm.time == 60
+
+
+def test_what_is_allowed_is_said_in_words() -> None:
+    """Both types of a deployment, and a name without the pattern that checks it; no guess at what is not near."""
+    with pytest.raises(SpecError) as caught:
+        parse_deployment(_loaded("name: dep\nendpoint_name: end\ntype: modle\n"))
+    assert (caught.value.fields["line"], caught.value.fields["allowed"]) == (3, "'model' or 'pipeline'")
+    with pytest.raises(SpecError, match="name: 'my model' is not allowed") as caught:
+        parse(Model, _loaded("name: my model\npath: x\nstatus: 1\n"))
+    assert "at most 255 letters, digits, '.', '_' and '-', beginning with a letter or digit" in str(caught.value)
+    assert "Did you mean" not in str(caught.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpcbatch.errors import SpecError
-from hpcbatch.spec.refs import AssetRef, is_ref, parse_ref
+from hpcbatch.spec.refs import AssetRef, is_data_asset, is_ref, parse_ref
 
 GOOD = {
     "azureml:heart:3": AssetRef("heart", "3"),
@@ -46,3 +46,15 @@ def test_a_reference_prints_as_azure_ml_writes_it() -> None:
 def test_a_path_is_told_from_a_reference() -> None:
     assert is_ref("azureml:a")
     assert not is_ref("./model")
+
+
+def test_a_data_asset_is_told_from_an_address_of_data() -> None:
+    """Long forms of assets are references; what lies in a datastore is not, whatever its folders are called."""
+    assets = [
+        "azureml:a:1",
+        "azureml://registries/r/data/a/versions/1",
+        "/subscriptions/s/workspaces/w/data/a/versions/1",
+    ]
+    assert all(map(is_data_asset, assets))
+    places = ["azureml://datastores/d/paths/data/a", "azureml://subscriptions/s/datastores/d/paths/data/a", "./data/a"]
+    assert not any(map(is_data_asset, places))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -59,6 +60,48 @@ def test_tensorflow_has_its_cluster_in_tf_config() -> None:
     one = step("a", "true", distribution={"type": "tensorflow", "process_count_per_instance": 2})
     _, environments = spread(one, ["sh"], {"PATH": "/bin"}, slurm_task({}))
     assert '"index": 1' in environments[1]["TF_CONFIG"]
+
+
+@pytest.mark.parametrize("kind", ["tensorflow", "pytorch"])
+def test_the_ranks_of_several_nodes_are_told_where_the_others_are(tmp_path: Path, kind: str) -> None:
+    """Under srun, which says to each process only which one it is."""
+    one = step("a", "true", instance_count=2, distribution={"type": kind, "process_count_per_instance": 2})
+    (command,), (environment,) = spread(one, ["env"], {"PATH": "/bin:/usr/bin"}, slurm_task({"SLURM_JOB_ID": "7"}))
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho n1; echo n2\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    srun = {"SLURM_PROCID": "2", "SLURM_LOCALID": "0", "SLURM_NODEID": "1", "SLURM_STEP_NODELIST": "n[1-2]"}
+    environment |= {**srun, "PATH": f"{tmp_path}:/bin:/usr/bin"}
+    done = subprocess.run(command[command.index("sh") :], env=environment, capture_output=True, text=True, check=True)
+    found = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    assert (found["RANK"], found["LOCAL_RANK"], found["NODE_RANK"], found["MASTER_ADDR"]) == ("2", "0", "1", "n1")
+    port = int(found["MASTER_PORT"])
+    workers = [f"n1:{port}", f"n1:{port + 1}", f"n2:{port}", f"n2:{port + 1}"]
+    expected = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 2}}
+    assert json.loads(found.get("TF_CONFIG", "null")) == (expected if kind == "tensorflow" else None)
+
+
+def test_two_jobs_of_one_machine_do_not_meet_at_one_port() -> None:
+    """Without Slurm nothing but the process tells two steps of one name apart."""
+    code = (
+        "from tests.pipelines import step; from hpcbatch.steps.distributed import spread; "
+        "from hpcbatch.worker.environment import slurm_task; "
+        "one = step('train', 'true', distribution={'type': 'pytorch'}); "
+        "print(spread(one, ['x'], {'PATH': '/bin'}, slurm_task({}))[1][0]['MASTER_PORT'])"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+    assert len({run.stdout for run in runs}) > 1
+
+
+@pytest.mark.parametrize(
+    ("more", "words"), [({"parameter_server_count": 1}, "parameter servers"), ({"worker_count": 3}, "wants 3 workers")]
+)
+def test_what_tensorflow_is_promised_it_gets_or_is_refused(more: dict[str, int], words: str) -> None:
+    """A cluster of another size than the step asked for would wait for workers that never come."""
+    one = step("a", "true", distribution={"type": "tensorflow", "process_count_per_instance": 2, **more})
+    with pytest.raises(SpecError, match=words):
+        spread(one, ["sh"], {"PATH": "/bin"}, slurm_task({}))
+    as_many = replace(one, distribution={"type": "tensorflow", "process_count_per_instance": 2, "worker_count": 2})
+    assert len(spread(as_many, ["sh"], {"PATH": "/bin"}, slurm_task({}))[0]) == 2
 
 
 def test_mpi_takes_the_launcher_of_the_environment(tmp_path: Path) -> None:

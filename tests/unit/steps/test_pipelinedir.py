@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpcbatch.errors import FileDamaged
+from hpcbatch.errors import FileDamaged, FilesystemError
 from hpcbatch.operations import assets, pipeline_jobs
 from hpcbatch.pipeline.graph import COMPLETED, FAILED
 from hpcbatch.records.pipeline import PipelineOutput, StepOutput, parse_pipeline, split_binding
@@ -153,6 +154,48 @@ def test_a_run_is_found_again_while_its_outputs_are_there(pipelines: Pipelines, 
     (tmp_path / "two").mkdir()
     reused.note(job, key, "a", {"outputs": {"o": str(tmp_path / "two")}, "attempt": "a.a0001-00000000"})
     assert (reused.find(job, key) or {})["outputs"] == {"o": str(tmp_path / "two")}
+
+
+def test_every_user_of_a_workspace_may_note_his_runs(pipelines: Pipelines) -> None:
+    """The folder of the notes is everybody's; each user's is his own."""
+    job = sealed(pipelines, step("a", "true"))
+    reused.note(job, "ab" + "0" * 62, "a", {"outputs": {}, "attempt": "a"})
+    shared = pipelines.ws.root / "reuse"
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+    assert (shared / job.record.user).stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_note_that_somebody_else_may_have_put_there_is_not_believed(pipelines: Pipelines, tmp_path: Path) -> None:
+    """A note names what is taken for a result."""
+    job, key = sealed(pipelines, step("a", "true")), "ab" + "0" * 62
+    reused.note(job, key, "a", {"outputs": {}, "attempt": "a"})
+    (pipelines.ws.root / "reuse" / job.record.user).chmod(0o777)
+    assert reused.find(job, key) is None
+    with pytest.raises(FilesystemError, match="Others may write"):
+        reused.note(job, key, "a", {"outputs": {}, "attempt": "a"})
+
+
+def test_a_step_that_cannot_be_noted_for_reuse_is_completed_all_the_same(pipelines: Pipelines) -> None:
+    mine = pipelines.ws.root / "reuse" / pwd.getpwuid(os.getuid()).pw_name
+    mine.mkdir(parents=True)
+    mine.chmod(0o777)
+    job = pipelines.run(step("a", "true"))
+    assert states(job) == {"a": "Completed"}, logs(job)
+    assert "cannot be noted" in logs(job)
+
+
+def test_a_folder_with_a_link_to_another_folder_is_not_compared(tmp_path: Path) -> None:
+    """What lies behind the link may change, and the folder would look the same."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data" / "today").symlink_to(tmp_path / "elsewhere")
+    assert values.content_digest(tmp_path / "data") is None
+
+
+def test_the_size_of_a_file_behind_a_link_counts(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 5000)
+    (tmp_path / "link").symlink_to(tmp_path / "large")
+    assert values.content_digest(tmp_path / "link", (1000, 10)) is None
 
 
 def test_content_is_compared_by_names_and_bytes_up_to_a_limit(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpcbatch.errors import FilesystemError
 from hpcbatch.records.ledger import FLAG_TIME_LIMIT, Kind
 from hpcbatch.worker import loop, scratch, tracked
 from hpcbatch.worker.entry import EXIT_DONE
@@ -44,7 +44,7 @@ def test_a_preemption_while_the_attempt_is_prepared_is_noted(tmp_path: Path, mon
     assert "requeue incomplete 77" in asked.read_text()
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), subprocess.TimeoutExpired("register", 600)])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), FilesystemError("no room")])
 def test_logs_of_mlflow_that_cannot_be_kept_are_no_failure_of_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
