@@ -105,8 +105,9 @@ class Recorder:
             yield
 
     def _around(self, name: str, real: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        # Looked up before the call: a descriptor that a path goes through may be closed, a name gone, behind it.
+        first, *others = (_at(argument) for argument in arguments[:2])
         answer = real(*arguments, **options)
-        first = arguments[0]
         if name == "open":
             self._paths[answer] = str(first)
             if arguments[1] & os.O_CREAT and self._mine(first):
@@ -120,7 +121,7 @@ class Recorder:
             word = "sync names" if stat.S_ISDIR(os.fstat(first).st_mode) else "sync"
             self.log.append((word, self._paths[first]))
         elif name in ("unlink", "mkdir", "rmdir", "link", "rename") and self._mine(first):
-            self.log.append((name, *map(str, arguments[:2])))
+            self.log.append((name, *map(str, (first, *others))))
         return answer
 
     def _mine(self, path: Any) -> bool:
@@ -146,6 +147,14 @@ class Recorder:
                     _rename(names, inodes, what, path, more)
         how = chance.choice(("nothing", "all", "prefixes", "zeros", "mixed"))
         return {path: None if inode is None else _left(inode, how, chance) for path, inode in names.items()}
+
+
+def _at(argument: Any) -> Any:
+    """*argument*; if it is a path through an open folder (`fs.owned.pinned`), the path of that folder and below."""
+    if not isinstance(argument, (str, Path)) or not str(argument).startswith("/proc/self/fd/"):
+        return argument
+    number, *below = str(argument).removeprefix("/proc/self/fd/").split("/")
+    return "/".join((os.readlink(f"/proc/self/fd/{number}"), *below))
 
 
 def _rename_inodes(inodes: dict[str, Inode], what: str, path: str, more: list[str]) -> None:
