@@ -171,7 +171,7 @@ def _run(chosen: list[Section], outcome: Outcome) -> bool:
     lanes: dict[str, ThreadPoolExecutor] = {s.lane: ThreadPoolExecutor(1) for s in chosen if s.lane}
     running: list[tuple[Section, Path, Future[bool]]] = []
     for section in chosen:
-        said = outcome.scratch / f"{section.name}.txt"
+        said = outcome.scratch / f"said-{section.name}.txt"
         said.touch()
         if section.lane:
             running.append((section, said, lanes[section.lane].submit(_section, section, outcome, said)))
