@@ -42,6 +42,11 @@ def _rebuild(kind: type[HpcBatchError], message: str, hint: str, fields: dict[st
     return kind(message, hint=hint, **fields)
 
 
+def _located(error: HpcBatchError, text: str) -> str:
+    where = ":".join(str(error.fields[k]) for k in ("file", "line") if error.fields.get(k) is not None)
+    return f"{where}: {text}" if where else text
+
+
 class SpecError(HpcBatchError):
     """A document or an argument says something impossible.
 
@@ -52,16 +57,20 @@ class SpecError(HpcBatchError):
     code = "InvalidInput"
 
     def __str__(self) -> str:
-        where = ":".join(str(self.fields[k]) for k in ("file", "line") if self.fields.get(k) is not None)
-        head = f"{where}: {self.message}" if where else self.message
-        return f"{head}\n{self.hint}" if self.hint else head
+        return _located(self, super().__str__())
 
 
 class NotFound(HpcBatchError):
-    """A named thing is not there; `known` lists what is."""
+    """A named thing is not there; `known` lists what is.
+
+    Fields, where a document named it: `file`, `line` (1-based), `field` (dotted).
+    """
 
     exit_code = 3
     code = "NotFound"
+
+    def __str__(self) -> str:
+        return _located(self, super().__str__())
 
 
 class Conflict(HpcBatchError):

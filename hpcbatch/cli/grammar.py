@@ -78,7 +78,7 @@ def name_option(what: str, *, required: bool = True, **settings: Any) -> Option:
 
 def file_option(what: str, *, required: bool = False) -> Option:
     """`--file/-f`."""
-    return option("--file", "-f", required=required, metavar="PATH", help=f"YAML file of the {what}.")
+    return option("--file", "-f", required=required, metavar="PATH", help=f"YAML file of the {what}; - is stdin.")
 
 
 SET = option("--set", dest="sets", nargs="+", action="extend", default=[], metavar="K=V",

@@ -117,7 +117,7 @@ def _pipeline_end(workspace: Workspace, name: str) -> str:
 
 def _pipeline(workspace: Workspace, given: Given) -> tuple[str, str | None] | None:
     """The endpoint and the deployment that are invoked, if that deployment is of type pipeline."""
-    from hpcbatch.operations.pipeline_invoke import deployment_type
+    from hpcbatch.operations.resolve import deployment_type
 
     target = target_of(given, document_of(given))
     return target if deployment_type(workspace, *target) == "pipeline" else None
@@ -169,7 +169,7 @@ def ended_badly(job: dict[str, Any]) -> None:
 
     name = job["name"]
     lines = [f"Job {name} ended as {job.get('status')}. {job.get('detail') or ''}".rstrip()]
-    lines += failure_lines(job.get("progress") or {})
+    lines += failure_lines(job.get("progress") or {}, detail=lines[0])
     render.error("\n".join([*lines, f"See more: hpcbatch job show -n {name}"]))
 
 

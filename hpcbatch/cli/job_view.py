@@ -9,7 +9,8 @@ from typing import Any
 from hpcbatch.cli.formats import at
 from hpcbatch.cli.pipeline_view import pipeline_card, pipeline_summary, step_card
 from hpcbatch.cli.views import Card
-from hpcbatch.operations.story import clock, cost, failure_line
+from hpcbatch.operations.story import clock, cost, failure_line, is_long, quoted_parts
+from hpcbatch.words import counted, mini_batches
 
 ENDED = ("Completed", "Failed", "Canceled", "NotResponding", "Paused")
 _SHOWN_FAILURES = 5
@@ -31,8 +32,8 @@ def job_card(job: Mapping[str, Any]) -> Card:
         title=str(job.get("name") or ""),
         status=status,
         bar=(items_done(progress), int(job.get("items") or 0)) if progress else None,
-        news=(*([detail] if detail and not is_alarm else []), *counts(job)),
-        alarms=(*alarms, *failure_lines(progress)),
+        news=(*([detail] if detail and not is_alarm else []), *counts(job), *_unpublished(job)),
+        alarms=(*alarms, *failure_lines(progress, "".join(alarms))),
         fields=tuple(_fields(job)),
         commands=tuple(_commands(job, status)),
     )
@@ -45,7 +46,7 @@ def summary_lines(job: Mapping[str, Any]) -> list[str]:
     lines += [f"Web View: file://{job.get('job_directory')}", f"Status: {job.get('status')}"]
     lines += [f"Detail: {job['detail']}"] if job.get("detail") else []
     lines += pipeline_summary(job)
-    lines += failure_lines(progress)
+    lines += failure_lines(progress, detail=str(job.get("detail") or ""))
     lines += [f"Progress: {line}" for line in counts(job)]
     output = at(job, "progress.output.path")
     return [*lines, f"Output: {output}"] if output else lines
@@ -60,8 +61,8 @@ def counts(job: Mapping[str, Any]) -> list[str]:
         return []
     failed = progress.get("items_failed") or 0
     parts = [
-        f"{items_done(progress)} of {job.get('items')} items, {failed} failed",
-        f"{progress.get('mini_batches_done') or 0} of {job.get('mini_batches')} mini-batches",
+        f"{items_done(progress)} of {counted(int(job.get('items') or 0), 'item')}, {failed} failed",
+        f"{progress.get('mini_batches_done') or 0} of {mini_batches(int(job.get('mini_batches') or 0))}",
         f"groups: {job.get('groups')}, attempts: {progress.get('attempts') or 0}",
     ]
     causes = _mapping(progress.get("failures_by_cause"))
@@ -74,18 +75,27 @@ def counts(job: Mapping[str, Any]) -> list[str]:
     return ["; ".join(parts), *lines, *([cost(accounting)] if accounting else []), *story]
 
 
+def _unpublished(job: Mapping[str, Any]) -> list[str]:
+    return [str(job["unpublished"])] if job.get("unpublished") else []
+
+
 def items_done(progress: Mapping[str, Any]) -> int:
     """Items that have a result, good or bad."""
     return int(progress.get("items_succeeded") or 0) + int(progress.get("items_failed") or 0)
 
 
-def failure_lines(progress: Mapping[str, Any]) -> list[str]:
-    """The first failures, one line each; under the first exception, what the script printed and its traceback."""
+def failure_lines(progress: Mapping[str, Any], detail: str = "") -> list[str]:
+    """The first failures, one line each; under the first exception, what the script printed and its traceback.
+
+    A long message that *detail*, shown before, says already is not repeated.
+    """
     failures = [each for each in progress.get("failures") or () if isinstance(each, Mapping)]
     lines: list[str] = []
     quoted = False
     for failure in failures[:_SHOWN_FAILURES]:
-        lines.append(failure_line(failure))
+        message = str(failure.get("message") or "")
+        is_said = is_long(message) and message in detail
+        lines.append(failure_line({**failure, "message": "(see above)"} if is_said else failure))
         if not quoted:
             quotes = _quotes(failure)
             lines += quotes
@@ -97,8 +107,7 @@ def failure_lines(progress: Mapping[str, Any]) -> list[str]:
 
 def _quotes(failure: Mapping[str, Any]) -> list[str]:
     lines = []
-    for key in ("stdout", "stderr", "traceback"):
-        said = str(failure.get(key) or "").splitlines()
+    for key, said in quoted_parts(failure).items():
         cut = len(said) - _QUOTED_LINES
         lines += [f"  {key}: ... {cut} lines before"] if cut > 0 else []
         lines += [f"  | {line}" for line in said[-_QUOTED_LINES:]]

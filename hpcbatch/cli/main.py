@@ -75,6 +75,7 @@ def _dispatch(arguments: list[str]) -> int:
         return _text(f"hpcbatch {__version__}\n")
     noun = ALIASES.get(words[0], words[0])
     if noun not in NOUNS:
+        _refuse_what_only_azure_has(*words[:2])
         raise _unknown("command", noun, [*NOUNS, *ALIASES], "hpcbatch")
     return _run_noun(noun, words[1:], leading)
 
@@ -89,6 +90,7 @@ def _run_noun(noun: str, words: list[str], leading: list[str]) -> int:
     elif not words or words[0] in ("--help", "-h"):
         return _text(noun_help(noun, summary, verbs))
     elif words[0] not in verbs:
+        _refuse_what_only_azure_has(noun, words[0])
         raise _unknown("verb", words[0], list(verbs), f"hpcbatch {noun}")
     else:
         verb = verbs[words.pop(0)]
@@ -133,6 +135,15 @@ def _help() -> str:
         "usage: hpcbatch NOUN VERB [options]\n\nBatch endpoints for Slurm clusters, in the words of `az ml`.\n\n"
         f"Nouns:\n{nouns}\n\n{_EPILOG}"
     )
+
+
+def _refuse_what_only_azure_has(*words: str) -> None:
+    from hpcbatch.cli.not_here import instead_of
+    from hpcbatch.errors import SpecError
+
+    if hint := instead_of(*words):
+        command = " ".join(word for word in words if not word.startswith("-"))
+        raise SpecError(f"hpcbatch has no `{command}`: what Azure ML needs it for is done otherwise here.", hint=hint)
 
 
 def _unknown(what: str, found: str, known: list[str], prog: str) -> BaseException:

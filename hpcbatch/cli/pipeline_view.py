@@ -9,6 +9,7 @@ from typing import Any
 from hpcbatch.cli.formats import at
 from hpcbatch.cli.views import Card
 from hpcbatch.pipeline.drawing import Node, as_text
+from hpcbatch.words import counted, mini_batches
 
 _ENDED = ("Completed", "Failed", "Canceled", "NotResponding")
 _SHOWN_FAILURES = 3  # besides the first, which the job's own detail names
@@ -80,8 +81,8 @@ def _counts(step: Mapping[str, Any]) -> list[str]:
         return []
     failed = int(progress.get("items_failed") or 0)
     done = int(progress.get("items_succeeded") or 0) + failed
-    batches = f"{progress.get('mini_batches_done') or 0} of {step.get('mini_batches')} mini-batches"
-    return [f"{done} of {step.get('items')} items, {failed} failed; {batches}"]
+    batches = f"{progress.get('mini_batches_done') or 0} of {mini_batches(int(step.get('mini_batches') or 0))}"
+    return [f"{done} of {counted(int(step.get('items') or 0), 'item')}, {failed} failed; {batches}"]
 
 
 def pipeline_summary(job: Mapping[str, Any]) -> list[str]:

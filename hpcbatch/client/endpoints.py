@@ -16,7 +16,8 @@ from hpcbatch.client.progress import said
 from hpcbatch.errors import SpecError
 from hpcbatch.operations import deployments, endpoints, jobs
 from hpcbatch.operations.invoke import InvokeRequest, invoke
-from hpcbatch.operations.pipeline_invoke import PipelineInvocation, deployment_type, invoke_pipeline
+from hpcbatch.operations.pipeline_invoke import PipelineInvocation, invoke_pipeline
+from hpcbatch.operations.resolve import deployment_type
 
 Deployment = ModelBatchDeployment | PipelineComponentBatchDeployment
 D = TypeVar("D", ModelBatchDeployment, PipelineComponentBatchDeployment)

@@ -10,6 +10,7 @@ from typing import Any
 
 from hpcbatch.dataio.addresses import parse_address
 from hpcbatch.dataio.inputs import list_address
+from hpcbatch.fs.linked import linked_tree
 from hpcbatch.fs.own import fetched
 
 AT_ONCE = 8
@@ -40,7 +41,8 @@ def bring(text: str, kind: str, folder: Path, options: Mapping[str, Any]) -> Pat
 
 def send(source: Path, text: str, options: Mapping[str, Any]) -> None:
     """Put the file *source* at the address *text*, or the files of the folder *source* below it; what is there already
-    with the same content is fine. Raises Conflict for something else, FilesystemError.
+    with the same content is fine. Raises Conflict for something else, FilesystemError, JobError for a link that
+    leads nowhere, or to a folder outside of *source*.
     """
     from hpcbatch.dataio import remote
     from hpcbatch.dataio.put import put_once
@@ -52,7 +54,7 @@ def send(source: Path, text: str, options: Mapping[str, Any]) -> None:
         put_once(source, part, name)
         return
     part = remote.output_place(address, {**address.options, **options})
-    for folder, _, names in os.walk(source):
-        for name in sorted(names):
-            path = Path(folder) / name
-            put_once(path, part, path.relative_to(source).as_posix())
+    found = list(linked_tree(source))  # all of it, before anything is sent
+    for name, is_folder in found:
+        if not is_folder:
+            put_once(source / name, part, name)

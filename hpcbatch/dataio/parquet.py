@@ -16,6 +16,7 @@ Table: TypeAlias = "pa.Table"
 
 GROUP_BYTES = 32 << 20
 GROUP_ROWS = 1 << 20
+WRITE_BYTES = 1 << 20
 _LONG_ROWS = 1 << 12
 
 
@@ -140,8 +141,10 @@ class ParquetFile:
         packed = {f.name: "none" if pa.types.is_floating(f.type) else "snappy" for f in schema}
         nested = any(pa.types.is_nested(f.type) for f in schema)  # their parts have names of their own
         self._sink = _Sink(write)
+        # Pages are small: without this each would wait for the interpreter, which other threads use.
+        self._gathered = pa.BufferedOutputStream(pa.PythonFile(self._sink, mode="w"), WRITE_BYTES)
         self._writer = pq.ParquetWriter(
-            self._sink, schema, compression="snappy" if nested or not packed else packed,
+            self._gathered, schema, compression="snappy" if nested or not packed else packed,
             use_dictionary=texts or False, write_statistics=ordered or False,
         )  # fmt: skip
 
@@ -154,6 +157,7 @@ class ParquetFile:
     def close(self) -> None:
         """Write the footer."""
         self._writer.close()
+        self._gathered.close()
 
     def abandon(self) -> None:
         """Write nothing any more: left alone, pyarrow would write the footer some time later, to whatever file has
@@ -161,6 +165,7 @@ class ParquetFile:
         """
         self._sink.end()
         self._writer.close()
+        self._gathered.close()
 
 
 class _Sink:

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ _BLOCK_BYTES = 1 << 20
 
 def temp_name(owner: str = "") -> str:
     """A file name that no other process has and that every listing of ours skips; begins with *owner* after a dot."""
-    return (left_over_prefix(owner) if owner else _TEMP_PREFIX) + secrets.token_hex(16)
+    return (left_over_prefix(owner) if owner else _TEMP_PREFIX) + os.urandom(16).hex()
 
 
 def left_over_prefix(owner: str) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hpcbatch.errors import FilesystemError
@@ -67,6 +66,8 @@ class StagedTree:
 
         Raises FilesystemError, which calls the folder *shown*, if a name there is taken by something else.
         """
+        from concurrent.futures import ThreadPoolExecutor  # most merges have no tree, and it brings logging along
+
         folders = {folder}
         # At once, because a filesystem makes many files durable in the time that it needs for one.
         with self._unswept(""), ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:

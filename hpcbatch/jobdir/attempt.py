@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
 import zlib
 from collections.abc import Iterable, Mapping
@@ -36,7 +35,7 @@ class AttemptWriter:
     """
 
     def __init__(self, folder: Path, *, job: bytes, group: int, epoch: int, about: Mapping[str, Any]) -> None:
-        self.nonce = secrets.token_hex(16)
+        self.nonce = os.urandom(16).hex()
         self.epoch = epoch
         self.stem = attempt_stem(epoch, self.nonce)
         self.poisoned = False

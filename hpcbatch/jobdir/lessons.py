@@ -17,6 +17,7 @@ from hpcbatch.jobdir import jobdir, layout
 from hpcbatch.jobdir.accounting import AttemptTally
 from hpcbatch.jobdir.coverage import Coverage
 from hpcbatch.jobdir.jobdir import JobDir
+from hpcbatch.words import counted
 
 MAX_MEMORY_RAISES = 3  # each doubles
 MAX_EXCLUDED_NODES = 8
@@ -184,7 +185,8 @@ def _nodes(tallies: list[AttemptTally], ends: list[SlurmEnd], before: Lessons) -
     bad = [n for n, groups in failed.items() if n and len(groups) >= BAD_STARTS and not good[n] and good.total()]
     news = sorted(set(bad) - set(before.excluded_nodes), key=lambda node: (-len(failed[node]), node))
     news = news[: MAX_EXCLUDED_NODES - len(before.excluded_nodes)]
-    story = [f"node {n} failed {len(failed[n])} array tasks at their start; later rounds do without it" for n in news]
+    tasks = {n: counted(len(failed[n]), "array task") for n in news}
+    story = [f"node {n} failed {tasks[n]} at their start; later rounds do without it" for n in news]
     return (*before.excluded_nodes, *news), story
 
 

@@ -29,6 +29,7 @@ from hpcbatch.planning.plan import cut, group_count
 from hpcbatch.records.ledger import Record
 from hpcbatch.records.merge_plan import MergePlan, parse_merge_plan
 from hpcbatch.records.plan import pack_plan
+from hpcbatch.words import counted, mini_batches
 
 EXIT_PUBLISHED, EXIT_FAILED, EXIT_INCOMPLETE, EXIT_IO, EXIT_FULL = 0, 5, 8, 74, 75
 TOO_EARLY = -1  # what `merge_job` answers while array tasks of its round are alive
@@ -212,11 +213,12 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
     """Something has no result: a verdict if trying again is pointless, else a plan for what is missing."""
     missing = coverage.missing()
     count = sum(stop - start for start, stop in missing)
+    without = mini_batches(count, "has no result", "have no result")
     if job.rounds()[-1] > current:
-        return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; a later round is planned already"
+        return EXIT_INCOMPLETE, f"{without} yet; a later round is planned already"
     on_slurm = job.record.compute.kind == "slurm"
     if on_slurm and (alive := _living_arrays(job, current)):
-        return TOO_EARLY, f"{count} mini-batches have no result yet; array {', '.join(alive)} is still at work on them"
+        return TOO_EARLY, f"{without} yet; array {', '.join(alive)} is still at work on them"
     final = [] if worth_another_round(job, coverage, current) else _aborts(coverage, current)
     for attempt, record in final[:1]:
         report = attempt.reason(record)
@@ -225,15 +227,15 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
         return _fail(job, coverage, f"init() failed: {kind}{text}" if report.get("kind") == "init" else text)
     if on_slurm and _cancelled_by_hand(job, current):
         again = f"hpcbatch job resume --name {job.record.name}"
-        text = f"{count} mini-batches have no result, because the array was cancelled with scancel. Continue: {again}"
+        text = f"{without}, because the array was cancelled with scancel. Continue: {again}"
         return EXIT_FAILED, f"ERROR: {text}"
     if on_slurm and 0 < (noted := _groups_noted(job, current)) < (groups := job.plan(current).groups):
-        return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; {groups - noted} groups were held back"
+        return EXIT_INCOMPLETE, f"{without} yet; {counted(groups - noted, 'group was', 'groups were')} held back"
     deaths = repair.crashed_starts(coverage.tallies)
     news = [count, deaths.total(), coverage.released]
     if _rounds_spent(job, current, news) >= MAX_ROUNDS or _barren_rounds(job, current, news) >= MAX_BARREN_ROUNDS:
         shown = ", ".join(f"{a}-{b - 1}" if b - a > 1 else f"{a}" for a, b in missing[:5])
-        return _fail(job, coverage, f"{count} mini-batches have no result after {current + 1} rounds: {shown}")
+        return _fail(job, coverage, f"{without} after {counted(current + 1, 'round')}: {shown}")
     lessons = learn(job, coverage, current, _ends(job, current) if on_slurm else ())
     publish_lessons(job, current + 1, lessons)
     for line in lessons.story[len(lessons_of(job, current).story) :]:
@@ -244,7 +246,7 @@ def _incomplete(job: JobDir, coverage: Coverage, current: int) -> tuple[int, str
         job.paths.merge / f"INCOMPLETE.{current}.json",
         {"round": current, "missing": [list(r) for r in missing[:1000]], "mini_batches_missing": count, "news": news},
     )
-    return EXIT_INCOMPLETE, f"{count} mini-batches have no result yet; round {current + 1} will run them"
+    return EXIT_INCOMPLETE, f"{without} yet; round {current + 1} will run them"
 
 
 def _barren_rounds(job: JobDir, current: int, news: list[int]) -> int:

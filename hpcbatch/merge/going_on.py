@@ -12,6 +12,7 @@ from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.rounds.dependents import hand_over
 from hpcbatch.rounds.standing import living_arrays, requeue
 from hpcbatch.rounds.submission import submit_merge, submit_round
+from hpcbatch.words import counted
 
 
 def go_on(
@@ -37,7 +38,7 @@ def go_on(
     if not ids.merge and requeue(environ.get("SLURM_JOB_ID", "")):
         return True, f"submitted: array {', '.join(ids.arrays)}; no room for another merge, so this one runs again"
     what = f"submitted: array {', '.join(ids.arrays)}, merge {ids.merge or 'none, because of a submit limit'}"
-    return True, f"{what}; {ids.held_back} groups held back" if ids.held_back else what
+    return True, f"{what}; {counted(ids.held_back, 'group')} held back" if ids.held_back else what
 
 
 def _hand_over(merge: str, environ: Mapping[str, str]) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import os
 import queue
 import threading
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,25 +15,27 @@ from hpcbatch.dataio.row_payloads import HEAD_BYTES, head_bytes, schema_of, tabl
 from hpcbatch.errors import FileDamaged, FilesystemError
 from hpcbatch.fs.publish import write_all
 from hpcbatch.merge.payloads import BLOCK_BYTES, Payload, Payloads, RowsDiffer
-from hpcbatch.merge.write import HASH_UP_TO_BYTES
+from hpcbatch.merge.write import FLUSH_BYTES, HASH_UP_TO_BYTES
 from hpcbatch.records.merge_plan import MergePlan
 
 _HEAD_AT_ONCE_BYTES = 4096
 _AHEAD = 1
+_PIECES_AHEAD = 8
 
 
 def write_parquet(root: Path, plan: MergePlan, out: int) -> str | None:
     """Write the typed payloads of *plan* to the empty file *out*; its SHA-256 up to `HASH_UP_TO_BYTES`, else None.
 
     The columns of all mini-batches are united first (`dataio.parquet.Columns`), then one thread reads, checks and
-    converts while another writes; what was written is read back. Raises DamagedPayload; RowsDiffer for a mini-batch
-    whose rows do not fit those of the others.
+    converts while another encodes and a third writes, and reads back what it wrote. Raises DamagedPayload; RowsDiffer
+    for a mini-batch whose rows do not fit those of the others; FilesystemError if something does not read back.
     """
     with Payloads(root, plan) as payloads:
         schema = united(payloads)
         written = _Written(out)
         file = ParquetFile(written.write, schema)
         reader = _Reader(payloads, schema)
+        written.start()
         reader.start()
         try:
             while (group := reader.groups.get()) is not None:
@@ -47,7 +48,8 @@ def write_parquet(root: Path, plan: MergePlan, out: int) -> str | None:
             raise
         finally:
             reader.stop()
-        return written.read_back()
+            written.stop()
+        return written.sha256()
 
 
 def united(payloads: Payloads) -> Schema:
@@ -114,30 +116,61 @@ class _Reader(threading.Thread):
                 self.groups.get(timeout=0.02)
 
 
-class _Written:
-    """A file that is appended to, and read back in the end."""
+class _Written(threading.Thread):
+    """Appends what it is given to a file, and reads each piece back at once, while the next ones are encoded."""
 
     def __init__(self, out: int) -> None:
+        super().__init__(daemon=True)
+        self.error: BaseException | None = None
         self._out = out
-        self._crc = self._size = 0
+        self._pieces: queue.Queue[bytes | None] = queue.Queue(_PIECES_AHEAD)
+        self._size = self._flushed = 0
 
     def write(self, data: bytes) -> None:
-        write_all(self._out, data)
-        self._crc = zlib.crc32(data, self._crc)
-        self._size += len(memoryview(data))
+        """Have *data* written some time later. Raises what an earlier piece met with."""
+        if self.error is not None:
+            raise self.error
+        self._pieces.put(bytes(data))
 
-    def read_back(self) -> str | None:
-        """The SHA-256 of what is there. Raises FilesystemError if that is not what was written."""
-        digest = hashlib.sha256() if self._size <= HASH_UP_TO_BYTES else None
-        crc = at = 0
+    def run(self) -> None:
+        while (data := self._pieces.get()) is not None:
+            if self.error is None:  # keeps taking pieces after an error, so that nobody waits for it
+                try:
+                    self._append(data)
+                except BaseException as error:  # noqa: BLE001  # handed to the thread that encodes, which raises it
+                    self.error = error
+
+    def stop(self) -> None:
+        """Return when all that was given is written, or there was an error."""
+        self._pieces.put(None)
+        self.join()
+
+    def sha256(self) -> str | None:
+        """The SHA-256 of what is there, once it has stopped; None if that is large. Raises what went wrong."""
+        if self.error is not None:
+            raise self.error
+        if self._size > HASH_UP_TO_BYTES:
+            return None
+        digest = hashlib.sha256()
+        at = 0
         while block := os.pread(self._out, BLOCK_BYTES, at):
-            crc = zlib.crc32(block, crc)
+            digest.update(block)
             at += len(block)
-            if digest is not None:
-                digest.update(block)
-        if (at, crc) != (self._size, self._crc):
-            raise FilesystemError(
-                "What was written does not read back as it was written; nothing was published.",
-                hint="Have the filesystem and the memory of that node checked, then run: hpcbatch job resume",
-            )
-        return digest.hexdigest() if digest is not None else None
+        return digest.hexdigest()
+
+    def _append(self, data: bytes) -> None:
+        write_all(self._out, data)
+        done = 0
+        while done < len(data):
+            found = os.pread(self._out, BLOCK_BYTES, self._size + done)
+            if not found or not data.startswith(found, done):
+                raise FilesystemError(
+                    "What was written does not read back as it was written; nothing was published.",
+                    hint="Have the filesystem and the memory of that node checked, then run: hpcbatch job resume",
+                )
+            done += len(found)
+        self._size += done
+        if self._size - self._flushed >= FLUSH_BYTES:
+            # Starts writing to the disk now, beside the encoding, and not all at once in the final fsync.
+            os.posix_fadvise(self._out, self._flushed, self._size - self._flushed, os.POSIX_FADV_DONTNEED)
+            self._flushed = self._size

@@ -22,7 +22,7 @@ from hpcbatch.records.merge_plan import NO_SEGMENT, MergePlan
 
 _GATHER_BELOW_BYTES = 64 << 10
 _AHEAD_BLOCKS = 64
-_FLUSH_BYTES = 64 << 20
+FLUSH_BYTES = 64 << 20
 HASH_UP_TO_BYTES = 256 << 20
 _TRIES = 8
 # What a filesystem or a container answers that cannot copy inside the kernel between these two files.
@@ -264,7 +264,7 @@ class _Check(threading.Thread):
                     raise self._blame(piece)
                 self._crc = self._first_crc
         self._at += block.size
-        if self._at - self._flushed >= _FLUSH_BYTES:
+        if self._at - self._flushed >= FLUSH_BYTES:
             # Starts writing to the disk now, beside the copying, and not all at once in the final fsync.
             os.posix_fadvise(self.out, self._flushed, self._at - self._flushed, os.POSIX_FADV_DONTNEED)
             self._flushed = self._at

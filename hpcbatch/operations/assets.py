@@ -281,9 +281,18 @@ def update_compute(
 
 
 def delete_compute(ws: Workspace, name: str) -> None:
-    """Forget the compute *name*. Jobs that run on it are not touched."""
+    """Forget the compute *name*. Jobs that run on it are not touched.
+
+    Raises SpecError for `local`, which is always there; what was registered under that name can be deleted.
+    """
     show_compute(ws, name)
-    ws.registry.stream("computes", name).update(lambda before: None, "delete")
+    stream = ws.registry.stream("computes", name)
+    if stream.latest() is None:
+        raise SpecError(
+            f"{name!r} is this machine, which is always there: there is nothing to delete.",
+            hint="Which others there are: hpcbatch compute list -o table", field="name", found=name,
+        )  # fmt: skip
+    stream.update(lambda before: None, "delete")
 
 
 def _data_path(data: Data, folder: Path) -> Path:

@@ -14,7 +14,7 @@ from hpcbatch.errors import SpecError
 from hpcbatch.operations import assets
 from hpcbatch.operations.places import resolve_place
 from hpcbatch.operations.scripts import check_kept
-from hpcbatch.operations.versions import local_path, located
+from hpcbatch.operations.versions import local_path, located, referred_by
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.snapshots import code_file, put_code
 from hpcbatch.spec.assets import Environment
@@ -158,7 +158,8 @@ def environment_part(
         image = given.removeprefix("docker:") if given.startswith("docker:") else None
         if image is not None:
             return {"name": assets.ANONYMOUS, "version": "1", "registered": False, "image": image, "python": None}
-        found = assets.find_environment(ws, parse_ref(given.removesuffix("/"), field=field))
+        with referred_by(field):
+            found = assets.find_environment(ws, parse_ref(given.removesuffix("/"), field=field))
     elif given.name is not None and not (given.image or given.build or given.conda_file or given.python):
         found = assets.find_environment(ws, parse_ref(str(given.name), field=field))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,17 +18,27 @@ from hpcbatch.operations.endpoints import (
     show_endpoint,
 )
 from hpcbatch.operations.output_format import check_header
-from hpcbatch.operations.pipeline_deployments import is_pipeline, pipeline_document, shown_pipeline
 from hpcbatch.operations.scripts import check_kept, check_script, find_script
-from hpcbatch.operations.versions import Source, document_from, find_asset, local_path, located
+from hpcbatch.operations.versions import (
+    Source,
+    creation_context,
+    document_from,
+    find_asset,
+    local_path,
+    located,
+    place_of,
+    referred_by,
+)
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.snapshots import code_file, model_folder, put_code
-from hpcbatch.spec.deployment import ModelBatchDeployment, normalised, parse_deployment
+from hpcbatch.spec.deployment import ModelBatchDeployment, is_pipeline, normalised, parse_deployment
 from hpcbatch.spec.edits import Edit, merge_documents
 from hpcbatch.spec.mlmodel import check_can_predict
 from hpcbatch.spec.output_options import output_options
 from hpcbatch.spec.refs import parse_ref
 from hpcbatch.spec.yamlfile import Loaded
+
+_log = logging.getLogger(__name__)
 
 _KIND = "deployments"
 _MODEL_FIELDS = ("name", "version", "type", "digest", "basename", "is_folder", "size_bytes", "file_count")
@@ -66,7 +77,13 @@ def show_deployment(ws: Workspace, name: str, endpoint: str) -> dict[str, Any]:
     """The deployment as Azure ML shows it, references resolved. Raises NotFound with the ones that exist."""
     actual = endpoint_name(ws, endpoint)
     document = deployment_document(ws, actual, name)
-    return (shown_pipeline if is_pipeline(document) else _show)(ws, actual, name, document)
+    if is_pipeline(document):
+        from hpcbatch.operations.pipeline_deployments import shown_pipeline
+
+        shown = shown_pipeline(ws, actual, name, document)
+    else:
+        shown = _show(ws, actual, name, document)
+    return {**shown, "creation_context": creation_context(ws.registry.stream(_KIND, actual, name))}
 
 
 def list_deployments(ws: Workspace, endpoint: str) -> list[dict[str, Any]]:
@@ -139,13 +156,15 @@ def deployment_document(ws: Workspace, endpoint: str, name: str) -> dict[str, An
     if latest is None:
         require_deployment(ws, endpoint, name)
         raise NotFound(f"Deployment name {name} not found for this endpoint.", hint="Run the same command again.")
-    created = {"created_at": latest.created, "created_by": latest.author}
-    return {**dict(latest.document or {}), "revision": latest.number, "creation_context": created}
+    return {**dict(latest.document or {}), "revision": latest.number}
 
 
 def _commit_pipeline(
     ws: Workspace, loaded: Loaded, before: Mapping[str, Any] | None = None, touched: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
+    # What pipelines are made of takes a tenth of a second to import, and `invoke` comes by here too.
+    from hpcbatch.operations.pipeline_deployments import pipeline_document
+
     deployment, document = pipeline_document(ws, loaded, before, touched)
     endpoint = endpoint_name(ws, deployment.endpoint_name)
     document["spec"]["endpoint_name"] = endpoint
@@ -181,6 +200,8 @@ def _commit(
         _check_together(ws, resolved)
         _check_output(deployment)
         compute = parse_ref(deployment.compute, field="compute").name if deployment.compute else None
+    if compute and (not before or "compute" in touched):
+        _warn_of_a_compute_to_come(ws, compute, loaded)
     spec = deployment.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     document = {
         "spec": _with_absolute_paths({**spec, "endpoint_name": endpoint}, loaded.folder),
@@ -196,12 +217,25 @@ def _commit(
     return show_deployment(ws, deployment.name, endpoint)
 
 
+def _warn_of_a_compute_to_come(ws: Workspace, compute: str, loaded: Loaded) -> None:
+    """A compute may be created after the deployment that names it; a typing error is said at once."""
+    try:
+        assets.show_compute(ws, compute)
+    except NotFound as error:
+        file, line = place_of(loaded, "compute")
+        where = f"{file}, line {line}" if line else file
+        _log.warning(
+            "%s: compute: %s Until there is, the deployment cannot be invoked.\n%s", where, error.message, error.hint
+        )
+
+
 def _resolve_model(ws: Workspace, deployment: ModelBatchDeployment, loaded: Loaded) -> dict[str, Any] | None:
     given = deployment.model
     if given is None:
         return None
     if isinstance(given, str):
-        found = find_asset(ws, "model", parse_ref(given, field="model"))
+        with referred_by("model"):
+            found = find_asset(ws, "model", parse_ref(given, field="model"))
     else:
         with located(loaded, "model"):
             found = assets.register_model(ws, given, loaded.folder)
@@ -230,7 +264,8 @@ def _resolve_environment(ws: Workspace, deployment: ModelBatchDeployment, loaded
     if given is None:
         return None
     if isinstance(given, str):
-        found = assets.find_environment(ws, parse_ref(given, field="environment"))
+        with referred_by("environment"):
+            found = assets.find_environment(ws, parse_ref(given, field="environment"))
     else:
         with located(loaded, "environment"):
             found = assets.register_environment(ws, given, loaded.folder)
@@ -304,5 +339,4 @@ def _show(ws: Workspace, endpoint: str, name: str, document: Mapping[str, Any]) 
         "settings": {key: value for key, value in document["settings"].items() if key != "instance_count"},
         "provisioning_state": "Succeeded",
         "revision": document["revision"],
-        "creation_context": document["creation_context"],
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbatch.errors import Conflict, NotFound, SpecError
-from hpcbatch.operations.versions import Source, document_from, read_source
+from hpcbatch.operations.versions import Source, creation_context, document_from, read_source
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.registry.store import Revision
 from hpcbatch.spec.base import COMMAND_LINE, parse
@@ -43,7 +43,8 @@ def create_endpoint(
 def show_endpoint(ws: Workspace, name: str) -> dict[str, Any]:
     """The endpoint *name* as Azure ML shows it. Raises NotFound with the endpoints that exist."""
     actual = endpoint_name(ws, name)
-    latest = ws.registry.stream(_KIND, actual).latest()
+    stream = ws.registry.stream(_KIND, actual)
+    latest = stream.latest()
     document: Mapping[str, Any] = (latest.document if latest else None) or {}
     uri = f"hpcbatch://{ws.root}/endpoints/{actual}"
     return {
@@ -58,7 +59,7 @@ def show_endpoint(ws: Workspace, name: str) -> dict[str, Any]:
         "scoring_uri": uri,
         "openapi_uri": None,
         "location": document.get("location") or "",
-        "creation_context": {"created_at": latest.created, "created_by": latest.author} if latest else {},
+        "creation_context": creation_context(stream),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from contextlib import suppress
@@ -26,8 +27,9 @@ from hpcbatch.scheduler.base import Entry, State
 def resume(job: JobDir) -> None:
     """Do what helps the job: release what is held, finish its submission, or run what is missing in a new round.
 
-    Nothing for a job that runs, or is Completed. Raises Conflict for one that was canceled, or whose every mini-batch
-    has a result that the verdict did not accept; SchedulerError where Slurm refuses.
+    Nothing for a job that runs, or is Completed. Raises Conflict for one that was canceled, whose every mini-batch has
+    a result that the verdict did not accept, or of which more items failed than it allows; SchedulerError where Slurm
+    refuses.
     """
     status = status_of(job)
     if status.word == "Completed":
@@ -40,11 +42,8 @@ def resume(job: JobDir) -> None:
         raise Conflict(f"Job {job.record.name!r} was canceled.", hint="Invoke the endpoint again.")
     if _has_stopped(job, status):
         coverage = read_coverage(job)
-        if status.word == "Failed" and coverage.complete:
-            raise Conflict(
-                f"Job {job.record.name!r} failed, and has a result for every mini-batch: {status.detail}",
-                hint="Invoke the endpoint again.",
-            )
+        if status.word == "Failed":
+            _refuse_in_vain(job, coverage, status.detail)
         missing = coverage.missing()
         count = sum(stop - start for start, stop in missing)
         number = job.rounds()[-1] + 1
@@ -92,6 +91,22 @@ def _has_stopped(job: JobDir, status: Status) -> bool:
     latest = job.rounds()[-1]
     submitted = groups_noted(job, latest) > 0 or bool(merges_noted(job, latest))
     return status.word == "Failed" or (status.word != "NotStarted" and submitted)
+
+
+def _refuse_in_vain(job: JobDir, coverage: Coverage, why: str) -> None:
+    """Raises Conflict where the job would fail again whatever else ran: what has failed for good is not tried again."""
+    allowed, name = job.record.scoring.error_threshold, job.record.name
+    if not coverage.complete and not 0 <= allowed < coverage.items_failed:
+        return
+    again = f"hpcbatch batch-endpoint invoke --name {job.record.endpoint} --deployment-name {job.record.deployment}"
+    kind = " --input-type uri_file" if job.record.input_type == "uri_file" else ""
+    what = "has a result for every mini-batch" if coverage.complete else "would fail again: what failed stays failed"
+    raise Conflict(
+        f"Job {name!r} failed, and {what}. {why}",
+        hint="Correct the data, or the script and its deployment, or allow more failures (--set error_threshold=N); "
+        f"then invoke anew: {again} --input {shlex.quote(job.record.input_path)}{kind}",
+        name=name,
+    )  # fmt: skip
 
 
 def _learned(job: JobDir, coverage: Coverage, last: int) -> Lessons:

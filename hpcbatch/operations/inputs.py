@@ -13,6 +13,7 @@ from hpcbatch.errors import SpecError
 from hpcbatch.operations.places import kept_path
 from hpcbatch.operations.versions import find_asset
 from hpcbatch.operations.workspace import Workspace
+from hpcbatch.registry.store import is_name
 from hpcbatch.spec.refs import is_data_asset, parse_ref
 
 INPUT_TYPES = ("uri_folder", "uri_file")
@@ -58,8 +59,22 @@ def resolve_input(ws: Workspace, given: InputRef | None) -> InputRef:
         )
     given = InputRef(kept_path(ws, given.path), given.type)
     if not given.remote:
-        return InputRef(addresses.local_path(given.path), given.type)
+        given = InputRef(addresses.local_path(given.path), given.type)
+        _refuse_the_bare_name_of_an_asset(ws, given.path)
+        return given
     return InputRef(given.path, given.type, credentials.checked_options(options))
+
+
+def _refuse_the_bare_name_of_an_asset(ws: Workspace, path: str) -> None:
+    """Without `azureml:` a name is a path, as in Azure ML; where there is no such path, the asset was meant."""
+    name = os.path.basename(path)
+    is_asset = is_name(name) and ws.registry.stream("data", name).latest() is not None
+    if is_asset and not os.path.lexists(os.path.expanduser(path)):
+        raise SpecError(
+            f"Input {path!r} does not exist; {name} is a registered data asset.",
+            hint=f"Name it as an asset: --input azureml:{name}@latest",
+            field="input", found=path, allowed=f"azureml:{name}@latest",
+        )  # fmt: skip
 
 
 def _of_asset(asset: Mapping[str, Any]) -> InputRef:

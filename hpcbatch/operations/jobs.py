@@ -21,7 +21,7 @@ from hpcbatch.operations import going_on, pipeline_jobs
 from hpcbatch.operations.downloads import copy_out
 from hpcbatch.operations.job_notes import read_notes, shown_notes
 from hpcbatch.operations.progress import Progress, ProgressReader
-from hpcbatch.operations.status import TERMINAL, OneLook, describe, progress_of, status_of
+from hpcbatch.operations.status import TERMINAL, OneLook, describe, progress_of, status_of, unpublished
 from hpcbatch.operations.versions import Archived
 from hpcbatch.operations.workspace import Workspace, user_jobs
 from hpcbatch.rounds.standing import recorded_ids
@@ -67,7 +67,8 @@ def show_job(ws: Workspace, name: str) -> dict[str, Any]:
     job = find_job(ws, name)
     status = status_of(job)
     shown = describe(job, status) | shown_notes(read_notes(job))
-    return shown | {"progress": progress_of(job, over=status.word in ("Canceled", "NotResponding"))}
+    progress = progress_of(job, over=status.word in ("Canceled", "NotResponding"))
+    return shown | {"progress": progress} | unpublished(job, status, _succeeded(progress))
 
 
 def list_jobs(
@@ -202,7 +203,7 @@ def download_job(
     ws: Workspace, name: str, *, download_path: str = ".", output_name: str | None = None, all: bool = False
 ) -> dict[str, Any]:
     """Copy the outputs of a finished job to `<download_path>/named-outputs/score/`, with *all* its logs to
-    `artifacts/`.
+    `artifacts/`. Of a job that ended otherwise than Completed, `unpublished` says where its results are.
     """
     if pipeline := pipeline_jobs.find(ws, name):
         return pipeline_jobs.download(pipeline, download_path=download_path, output_name=output_name, all=all)
@@ -223,7 +224,13 @@ def download_job(
     if all:
         logs = [(job.paths.slurm / n, Path("artifacts") / "logs" / n) for n in _log_names(job.paths.slurm)]
         copied += [copy_out(source, base / relative) for source, relative in logs]
-    return {"name": name, "status": status.word, "download_path": str(base), "files": copied}
+    done = 0 if status.word == "Completed" else _succeeded(progress_of(job))
+    result = {"name": name, "status": status.word, "download_path": str(base), "files": copied}
+    return result | unpublished(job, status, done)
+
+
+def _succeeded(progress: dict[str, Any]) -> int:
+    return int(progress["mini_batches_done"] or 0) - int(progress["mini_batches_failed"] or 0)
 
 
 def _log_names(folder: Path) -> list[str]:

@@ -19,6 +19,7 @@ from hpcbatch.ids import sha256
 from hpcbatch.operations.resolve import ResolvedDeployment
 from hpcbatch.records.job import CodePart
 from hpcbatch.scoring import mlflow_model
+from hpcbatch.words import counted
 
 _SUPPORTED = (*mlflow_model.TABULAR, *mlflow_model.IMAGES)
 _MAX_NAMED = 20
@@ -33,8 +34,9 @@ def check_items(items: Items) -> None:
     more = f" and {len(wrong) - _MAX_NAMED} more" if len(wrong) > _MAX_NAMED else ""
     types = ", ".join(repr(kind) for kind in sorted({mlflow_model.file_type(name)[1:] for name in wrong})[:_MAX_NAMED])
     away = f"mv {shlex.quote(items.root + wrong[0])} ELSEWHERE"
+    files = counted(len(items.names), "file")
     raise SpecError(
-        f"{len(wrong)} of {len(items.names)} files cannot be scored: {named}{more}. File type {types} is not supported "
+        f"{len(wrong)} of {files} cannot be scored: {named}{more}. File type {types} is not supported "
         f"without a scoring script; supported: {', '.join(_SUPPORTED)}.",
         hint=f"Take them out of the input (the first: {away}), or read them in a script of your own: "
         "add code_configuration and environment to the deployment.",

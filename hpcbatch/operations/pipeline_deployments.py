@@ -11,7 +11,7 @@ from hpcbatch.operations.assets import show_compute
 from hpcbatch.operations.components import component_document, refuse_what_is_not_run, register_component
 from hpcbatch.operations.job_definitions import definition_of, pipeline_record
 from hpcbatch.operations.pipeline_steps import component_named, compute_name, registered_body
-from hpcbatch.operations.versions import add_version, local_path, located, show_of
+from hpcbatch.operations.versions import add_version, local_path, located, referred_by, show_of
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.spec.assets import Asset
 from hpcbatch.spec.base import parse
@@ -19,14 +19,6 @@ from hpcbatch.spec.component import PipelineComponent, parse_component, part
 from hpcbatch.spec.pipeline import PipelineBatchDeployment
 from hpcbatch.spec.refs import is_ref, parse_ref
 from hpcbatch.spec.yamlfile import Loaded, load
-
-
-def is_pipeline(loaded_or_document: Mapping[str, Any]) -> bool:
-    """Whether the YAML's data, or the registry's document, is that of a pipeline deployment."""
-    given = loaded_or_document.get("type")
-    if given is None:
-        return bool({"component", "job_definition"} & loaded_or_document.keys())
-    return str(given).lower() == "pipeline"
 
 
 def pipeline_document(
@@ -59,7 +51,8 @@ def pipeline_document(
 
 def _check_compute(ws: Workspace, name: str) -> None:
     if name != "serverless":
-        show_compute(ws, name)
+        with referred_by("settings.default_compute"):
+            show_compute(ws, name)
 
 
 def _component(ws: Workspace, deployment: PipelineBatchDeployment, loaded: Loaded) -> dict[str, Any]:
@@ -144,5 +137,4 @@ def shown_pipeline(ws: Workspace, endpoint: str, name: str, document: Mapping[st
         "settings": document["settings"],
         "provisioning_state": "Succeeded",
         "revision": document["revision"],
-        "creation_context": document["creation_context"],
     }

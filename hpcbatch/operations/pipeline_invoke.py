@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcbatch.errors import NotFound, SpecError
+from hpcbatch.errors import SpecError
 from hpcbatch.operations.component_bodies import is_data
-from hpcbatch.operations.deployments import deployment_document
-from hpcbatch.operations.endpoints import endpoint_name, show_endpoint
 from hpcbatch.operations.pipeline_steps import compute_name
 from hpcbatch.operations.pipelines import PipelineRequest, start_pipeline
-from hpcbatch.operations.resolve import no_default
+from hpcbatch.operations.resolve import deployment_asked_for
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.spec.base import COMMAND_LINE, parse
 from hpcbatch.spec.pipeline import PipelineSettings
@@ -43,11 +41,6 @@ class PipelineInvocation:
     needs_slurm: bool = False  # see PipelineRequest
 
 
-def deployment_type(ws: Workspace, endpoint: str, deployment: str | None) -> str:
-    """`model` or `pipeline`: what an invocation would run. Raises NotFound, SpecError as an invocation does."""
-    return str(_deployment(ws, endpoint, deployment)[2].get("type", "model"))
-
-
 def invoke_pipeline(
     ws: Workspace, asked: PipelineInvocation, *, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
@@ -61,7 +54,7 @@ def invoke_pipeline(
 
 def pipeline_request(ws: Workspace, asked: PipelineInvocation) -> PipelineRequest:
     """What *asked* comes to. Raises SpecError, NotFound."""
-    endpoint, name, document = _deployment(ws, asked.endpoint, asked.deployment)
+    endpoint, name, document = deployment_asked_for(ws, asked.endpoint, asked.deployment)
     body = document["component"]["body"]
     settings = _settings(document["settings"], asked.overrides)
     given = _with_input(body, asked)
@@ -89,19 +82,6 @@ def pipeline_request(ws: Workspace, asked: PipelineInvocation) -> PipelineReques
         dependency=asked.dependency,
         needs_slurm=asked.needs_slurm,
     )
-
-
-def _deployment(ws: Workspace, endpoint: str, deployment: str | None) -> tuple[str, str, dict[str, Any]]:
-    actual = endpoint_name(ws, endpoint)
-    name = deployment or show_endpoint(ws, actual)["defaults"]["deployment_name"]
-    if name is None:
-        raise no_default(ws, actual)
-    try:
-        return actual, name, deployment_document(ws, actual, name)
-    except NotFound:
-        if deployment is not None:
-            raise
-        raise no_default(ws, actual) from None
 
 
 def _rooted(named: Any, folder: Path) -> Any:

@@ -70,8 +70,9 @@ def create_and_start(
     folder = ws.jobs / record.user / record.name
     checked_record(record, folder)
     make_jobs_folder(ws)
-    for output in record.outputs.values():
-        make_datastore(ws, output.path)
+    of_steps = [output.path for step in record.steps for output in step.outputs.values() if output.path]
+    for path in (*(output.path for output in record.outputs.values()), *of_steps):
+        make_datastore(ws, path)
     if not pipelinedir.create(folder, record, codes):
         _same(pipelinedir.open_pipeline(folder), record)
     return describe(_submitted(pipelinedir.open_pipeline(folder), always=always_submit))

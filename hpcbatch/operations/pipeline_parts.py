@@ -14,6 +14,7 @@ from hpcbatch.ids import canonical, sha256
 from hpcbatch.operations.assets import ANONYMOUS, find_environment, list_environment_maps
 from hpcbatch.operations.pipeline_flatten import FlatStep
 from hpcbatch.operations.resolve import resolve_compute
+from hpcbatch.operations.versions import referred_by
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.pipeline.command import placeholders
 from hpcbatch.records.job import CodePart, ComputePart
@@ -38,6 +39,8 @@ class Parts:
     ws: Workspace
     values: Mapping[str, PipelineInput]
     default_compute: str | None
+    default_field: str = "settings.default_compute"  # that says the default
+    pipeline_compute: str | None = None  # of the component
     codes: dict[str, bytes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     say: Callable[[str], None] | None = None
@@ -102,10 +105,17 @@ class Parts:
             name = names[0] if names else None
             if name in _ANY_COMPUTE and name not in self.ws.registry.names("computes"):
                 name = None
-            found = resolve_compute(self.ws, name, overrides)
+            with referred_by(self._compute_field(flat)):
+                found = resolve_compute(self.ws, name, overrides)
             throttle = min(count, found.max_instances or count)
             self._computes[key] = ComputePart(found.name, found.kind, found.tier, throttle, dict(found.slurm))
         return self._computes[key]
+
+    def _compute_field(self, flat: FlatStep) -> str:
+        """Where the pipeline says what the step runs on."""
+        if not flat.computes:
+            return self.default_field
+        return "compute" if flat.computes == (self.pipeline_compute,) else f"jobs.{flat.name}.compute"
 
     def _code(self, body: Mapping[str, Any]) -> CodePart | None:
         found = body.get("code")

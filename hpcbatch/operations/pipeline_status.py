@@ -18,6 +18,7 @@ from hpcbatch.steps.outcome import final_paths
 from hpcbatch.steps.parallel import engine_of
 from hpcbatch.steps.pipelinedir import INTENT, AttemptDir, PipelineDir
 from hpcbatch.steps.submission import is_end, round_name
+from hpcbatch.words import counted
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -68,12 +69,13 @@ def _slurm(job: PipelineDir, queue: Queue) -> Status:
     held = [e for e in steps if e.state is State.HELD]
     how = f"Held ({held[0].reason}). Let it run: scontrol release {held[0].slurm_job_id}" if held else ""
     if waiting := _held_back(job):
-        how = f"{how} {waiting} steps are held back by a limit on submitted jobs; those before submit them.".strip()
+        many = counted(waiting, "step is", "steps are")
+        how = f"{how} {many} held back by a limit on submitted jobs; those before submit them.".strip()
     if running:
-        return Status("Running", f"{len(running)} steps are running. {how}".rstrip(), entries)
+        return Status("Running", f"{counted(len(running), 'step is', 'steps are')} running. {how}".rstrip(), entries)
     if steps:
         begun = bool(scan.names(job.root / "steps"))
-        return Status("Running" if begun else "Queued", how or f"Waiting in the queue ({steps[0].reason}).", entries)
+        return Status("Running" if begun else "Queued", how or slurm_state.waiting(job.record.name, steps), entries)
     if waiting:
         return Status("Running", how, entries)
     return Status("Finalizing", "The last step has ended; the end of the job is being recorded.", entries)

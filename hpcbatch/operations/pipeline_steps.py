@@ -12,7 +12,7 @@ from typing import Any
 from hpcbatch.errors import SpecError
 from hpcbatch.operations.component_bodies import command_parts, parallel_parts, section
 from hpcbatch.operations.places import resolve_place
-from hpcbatch.operations.versions import find_asset, local_path, located
+from hpcbatch.operations.versions import find_asset, local_path, located, referred_by
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.spec.base import COMMAND_LINE
 from hpcbatch.spec.bindings import FORMS, OUTPUT_FORMS, Binding, binding_of, expressions, whole_expression
@@ -93,7 +93,8 @@ def component_named(ws: Workspace, text: str, loaded: Loaded, resolve: Resolve, 
     with located(loaded, section(loaded)):
         path = loaded.folder / Path(text.removeprefix("file:")).expanduser()
         if is_ref(text) or (not path.exists() and not text.endswith((".yml", ".yaml"))):
-            found = find_asset(ws, "component", parse_ref(text, field=field))
+            with referred_by(field):
+                found = find_asset(ws, "component", parse_ref(text, field=field))
             return {
                 "id": f"{found['name']}:{found['version']}",
                 "name": found["name"],

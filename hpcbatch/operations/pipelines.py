@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,10 @@ def sealed_record(
     with located(request.given):
         inputs = bound_inputs(ws, request.body, request.given)
         outputs = _outputs(ws, request, ws.jobs / user / name)
-    parts = Parts(ws, inputs, request.compute, say=say)
-    steps = tuple(parts.step(flat) for flat in flatten(request.body, inputs))
+    default_field = "compute" if request.given.data.get("compute") else "settings.default_compute"
+    parts = Parts(ws, inputs, request.compute, default_field, request.body.get("compute"), say=say)
     with located(request.given) if "jobs" in request.given.data else contextlib.nullcontext():
+        steps = tuple(_placed(ws, parts.step(flat), name) for flat in flatten(request.body, inputs))
         refuse_two_places({step.name: (step.compute.name, step.compute.kind) for step in steps})
     travelling, secret = _variables(inputs, outputs, steps)
     lost = [f"No step writes the output {one!r} of the pipeline." for one in unwritten_outputs(request.body)]
@@ -208,6 +209,16 @@ def _outputs(ws: Workspace, request: PipelineRequest, job: Path) -> dict[str, Pi
         options = storage_options(str(where), port["type"], asked, f"outputs.{name}.path")
         found[name] = PipelineOutput(port["type"], str(where), register, options)
     return found
+
+
+def _placed(ws: Workspace, step: PipelineStep, job: str) -> PipelineStep:
+    """*step* with its own outputs where they go; their `${{name}}` is the step's name, `<job>.<step>`."""
+    outputs = dict(step.outputs)
+    for name, one in step.outputs.items():
+        if one.path:
+            field = f"jobs.{step.name}.outputs.{name}.path"
+            outputs[name] = replace(one, path=output_path(ws, one.path, f"{job}.{step.name}", name, field=field))
+    return replace(step, outputs=outputs)
 
 
 def output_path(ws: Workspace, text: str, job: str, output: str, *, field: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from hpcbatch.dataio import addresses, credentials
 from hpcbatch.errors import SpecError
 from hpcbatch.fs import publish
-from hpcbatch.operations.versions import find_asset, local_path
+from hpcbatch.operations.versions import find_asset, local_path, referred_by
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.spec.refs import is_ref, parse_ref
 
@@ -104,10 +104,10 @@ def make_datastore(ws: Workspace, path: str) -> None:
 
 def _asset(ws: Workspace, text: str, kind: str, field: str) -> Place:
     reference = parse_ref(text, field=field)
+    with referred_by(field):
+        found = find_asset(ws, "model" if kind in MODEL_TYPES else "data", reference)
     if kind in MODEL_TYPES:
-        found = find_asset(ws, "model", reference)
         return Place(str(found["path"]), str(found.get("digest", "")))
-    found = find_asset(ws, "data", reference)
     path = str(found["path"])
     stored = datastore_path(ws, path)
     if stored is None and _URL.match(path):

@@ -9,7 +9,7 @@ from typing import Any
 
 from hpcbatch.environments.build import Say
 from hpcbatch.environments.resolve import ResolvedEnvironment, built, resolve_environment
-from hpcbatch.errors import FileDamaged, HpcBatchError, SpecError
+from hpcbatch.errors import FileDamaged, HpcBatchError, NotFound, SpecError
 from hpcbatch.operations.assets import ANONYMOUS, compute_kind, find_environment, list_environment_maps, show_compute
 from hpcbatch.operations.deployments import deployment_document
 from hpcbatch.operations.endpoints import endpoint_name, require_deployment, show_endpoint
@@ -136,7 +136,7 @@ def resolve_deployment(ws: Workspace, endpoint: str, deployment: str | None) -> 
         settings=ResolvedSettings(
             **{**settings, **output_options(document["spec"].get("properties") or {})},
             max_retries=retry["max_retries"],
-            timeout_s=retry["timeout"],
+            timeout_s=float(retry["timeout"]),
         ),
         warnings=warnings,
     )
@@ -220,6 +220,28 @@ def build_environment(ws: Workspace, endpoint: str, name: str | None, say: Say) 
     resolved = resolve_deployment(ws, endpoint, name)
     built(resolved.environment, ws.root, say)
     return chosen_environment(ws, resolved.endpoint, resolved.deployment)
+
+
+def deployment_type(ws: Workspace, endpoint: str, deployment: str | None) -> str:
+    """`model` or `pipeline`: what an invocation would run. Raises NotFound, SpecError as an invocation does."""
+    return str(deployment_asked_for(ws, endpoint, deployment)[2].get("type", "model"))
+
+
+def deployment_asked_for(ws: Workspace, endpoint: str, deployment: str | None) -> tuple[str, str, dict[str, Any]]:
+    """The names of the endpoint and of its *deployment*, or the default one, and what is stored for it.
+
+    Raises NotFound for what does not exist, SpecError if there is no default.
+    """
+    actual = endpoint_name(ws, endpoint)
+    name = deployment or show_endpoint(ws, actual)["defaults"]["deployment_name"]
+    if name is None:
+        raise no_default(ws, actual)
+    try:
+        return actual, name, deployment_document(ws, actual, name)
+    except NotFound:
+        if deployment is not None:
+            raise
+        raise no_default(ws, actual) from None
 
 
 def no_default(ws: Workspace, endpoint: str) -> SpecError:

@@ -14,12 +14,14 @@ from hpcbatch.jobdir.jobdir import JobDir
 from hpcbatch.jobdir.ledgers import attempts_in, has_ended
 from hpcbatch.rounds.standing import groups_noted, is_merge, merges_noted, recorded_ids
 from hpcbatch.scheduler.base import Entry, State
+from hpcbatch.words import counted
 
 Said = tuple[str, str]
 _NEARLY_FULL_BYTES = 1 << 20
 _MAX_LOOKED_AT = 32
+_NEVER = "what it waits for never comes. End it, then invoke again: hpcbatch job cancel --name {name}"
 _MEANS = {
-    "DependencyNeverSatisfied": "what it waits for will never come: hpcbatch job cancel, then invoke again",
+    "DependencyNeverSatisfied": _NEVER,
     "PartitionDown": "the partition takes jobs and runs none now",
     "PartitionInactive": "the partition is closed",
     "PartitionTimeLimit": "its time is longer than the partition allows",
@@ -46,7 +48,7 @@ def in_queue(job: JobDir, entries: Sequence[Entry], merges: Sequence[str]) -> Sa
         what = _tasks(returning, "waits", "wait") if workers else "The merge waits"
         parts.append(f"{what} to run again{' (requeued)' * bool(workers)}.")
     if workers and not parts:
-        parts.append(_waiting(next((e for e in workers if e.reason != "Dependency"), workers[0])))
+        parts.append(waiting(job.record.name, workers))
     if not workers and not parts:
         parts.append("The merge is running or waiting to.")
     parts += _unfinished_submission(job, entries, again)
@@ -76,7 +78,7 @@ def merge_ids(job: JobDir) -> list[str]:
 
 
 def _tasks(entries: Sequence[Entry], one: str, many: str) -> str:
-    return f"{len(entries)} array {'task' if len(entries) == 1 else 'tasks'} {one if len(entries) == 1 else many}"
+    return counted(len(entries), f"array task {one}", f"array tasks {many}")
 
 
 def not_in_queue(job: JobDir) -> Said:
@@ -162,15 +164,19 @@ def _unfinished_submission(job: JobDir, entries: Sequence[Entry], again: str) ->
     held_back = job.plan(latest).groups - groups_noted(job, latest)
     found = []
     if held_back > 0:
-        found.append(f"{held_back} groups are held back by a limit on submitted jobs; the merge submits them.")
+        groups = counted(held_back, "group is", "groups are")
+        found.append(f"{groups} held back by a limit on submitted jobs; the merge submits them.")
     if not merges_noted(job, latest) and not any(is_merge(e.name) for e in entries):
         found.append(f"A limit on submitted jobs left no room for the merge. Submit it: {again}")
     return found
 
 
-def _waiting(entry: Entry) -> str:
-    reason = entry.reason.strip("()")
-    means = _MEANS.get(reason.partition(",")[0], "")
+def waiting(name: str, entries: Sequence[Entry]) -> str:
+    """Why the *entries* of the job *name*, none of which runs, wait: the reason that says most, and what to do."""
+    told = [e for e in entries if e.reason != "Dependency"] or entries
+    lost = [e for e in told if "DependencyNeverSatisfied" in e.reason]
+    reason = (lost or told)[0].reason.strip("()")
+    means = _MEANS.get(reason.partition(",")[0], "").format(name=name)
     if _LIMIT.search(reason):
         means = "a limit of your account or its QOS"
     return f"Waiting in the queue ({reason}: {means})." if means else f"Waiting in the queue ({reason})."

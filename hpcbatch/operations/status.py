@@ -14,6 +14,7 @@ from hpcbatch.operations import slurm_state
 from hpcbatch.records.job import JobRecord
 from hpcbatch.rounds import local
 from hpcbatch.scheduler.base import Entry, State
+from hpcbatch.words import mini_batches
 
 # Azure ML's words; scripts compare `Completed` and `Failed` exactly.
 TERMINAL = ("Completed", "Failed", "Canceled", "NotResponding", "Paused")
@@ -154,6 +155,19 @@ def progress_of(job: JobDir, coverage: Coverage | None = None, *, over: bool = F
         "accounting": asdict(found.accounting(over=over)),
         "story": list(lessons_of(job, job.rounds()[-1]).story),
     }
+
+
+def unpublished(job: JobDir, status: Status, done: int) -> dict[str, str]:
+    """Where the results of *done* mini-batches are that a job which has ended did not publish, in words; {} if none."""
+    if status.word not in ("Failed", "Canceled", "NotResponding") or not done or "output" in (job.verdict() or {}):
+        return {}
+    said = (
+        f"No output and no files were published: only a Completed job does that. What {mini_batches(done)} gave, rows "
+        f"and files of AZUREML_BI_OUTPUT_PATH, is in {str(job.paths.groups)!r}, as records of hpcbatch."
+    )
+    if scan.names(job.paths.score):
+        said += f" What scripts wrote into the shared folder is in {str(job.paths.score)!r}, as they left it."
+    return {"unpublished": said}
 
 
 def _ended(job: JobDir) -> Status | None:

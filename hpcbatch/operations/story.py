@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from hpcbatch.words import counted
 
 if TYPE_CHECKING:
     from hpcbatch.operations.progress import Progress
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _QUOTED_LINES = 20
+_LONG = 120
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*: ")
 _TIMES = (("useful", "useful"), ("lost", "lost"), ("failed", "failed"), ("start_up", "start-up"))
 _EVENTS = (
     ("preemptions", "preemption", "preemptions"),
@@ -54,7 +58,7 @@ def cost(accounting: Mapping[str, Any]) -> str:
     hours = [f"{float(accounting.get('core_h') or 0):.3g} core hours"]
     hours += [f"{float(accounting['gpu_h']):.3g} GPU hours"] if accounting.get("gpu_h") else []
     counts = [(int(accounting.get(key) or 0), one, many) for key, one, many in _EVENTS]
-    events = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+    events = [counted(count, one, many) for count, one, many in counts if count]
     return "; ".join(", ".join(part) for part in (times, hours, events) if part)
 
 
@@ -80,12 +84,37 @@ def failure_line(failure: Mapping[str, Any]) -> str:
 def failure_quotes(failure: Mapping[str, Any]) -> str:
     """The end of what the scoring script printed, and its traceback; empty if it said nothing."""
     parts = []
-    for key in ("stdout", "stderr", "traceback"):
-        said = clean(str(failure.get(key) or "")).splitlines()
+    for key, said in quoted_parts(failure).items():
         if said:
             cut = [f"... {len(said) - _QUOTED_LINES} lines before"] if len(said) > _QUOTED_LINES else []
             parts += [f"{key}:", *(f"  {line}" for line in [*cut, *said[-_QUOTED_LINES:]])]
     return "\n".join(parts)
+
+
+def quoted_parts(failure: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The lines of stdout, stderr and traceback; a long message, which the failure's own line says, is not repeated."""
+    said = {key: clean(str(failure.get(key) or "")).splitlines() for key in ("stdout", "stderr", "traceback")}
+    message = clean(str(failure.get("message") or ""))
+    if is_long(message):
+        said["traceback"] = list(_without(message, said["traceback"]))
+    return said
+
+
+def is_long(message: str) -> bool:
+    """Whether reading *message* twice is a nuisance."""
+    return len(message) > _LONG
+
+
+def _without(message: str, lines: Iterable[str]) -> Iterator[str]:
+    """The *lines* of a traceback; of an exception whose words are (in) *message* only the type."""
+    again = False
+    for line in lines:
+        if begins := _EXCEPTION.match(line):
+            again = line[begins.end() :] in message
+            yield f"{begins[0]}(see above)" if again else line
+        elif not (again and line.strip() and line in message):
+            again = False
+            yield line
 
 
 def _rate(per_s: float) -> str:

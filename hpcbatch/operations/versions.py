@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,21 +79,36 @@ def read_source(source: Source) -> Loaded:
 
 @contextlib.contextmanager
 def located(loaded: Loaded, section: str = "") -> Iterator[None]:
-    """Give a SpecError about a field (of *section*) of *loaded* the file and the line of that field."""
+    """Give a SpecError or a NotFound about a field (of *section*) of *loaded* the file and the line of that field."""
     try:
         yield
-    except SpecError as error:
+    except (SpecError, NotFound) as error:
         if error.fields.get("file") is None and error.fields.get("field"):
             if section and error.message.startswith(f"{error.fields['field']}:"):
                 error.message = f"{section}.{error.message}"
             error.fields["field"] = f"{section}.{error.fields['field']}".lstrip(".")
-            path = tuple(str(error.fields["field"]).split("."))
-            around = [path[:length] for length in range(len(path), 0, -1)]
-            overridden = any(one in loaded.overridden for one in around)
-            error.fields["file"] = COMMAND_LINE if overridden else loaded.file
-            lines = (loaded.lines[one] for one in around if one in loaded.lines)
-            error.fields["line"] = None if overridden else next(lines, None)
+            error.fields["file"], error.fields["line"] = place_of(loaded, str(error.fields["field"]))
         raise
+
+
+@contextlib.contextmanager
+def referred_by(field: str) -> Iterator[None]:
+    """Give a NotFound the *field* of a document that refers to what is not there."""
+    try:
+        yield
+    except NotFound as error:
+        error.fields["field"] = field
+        error.message = f"{field}: {error.message}"
+        raise
+
+
+def place_of(loaded: Loaded, field: str) -> tuple[str, int | None]:
+    """The file and the line of the dotted *field* of *loaded*, or the command line, if that says it."""
+    path = tuple(field.split("."))
+    around = [path[:length] for length in range(len(path), 0, -1)]
+    if any(one in loaded.overridden for one in around):
+        return COMMAND_LINE, None
+    return loaded.file, next((loaded.lines[one] for one in around if one in loaded.lines), None)
 
 
 def named(asset: A, loaded: Loaded) -> A:
@@ -295,12 +310,26 @@ def show_of(ws: Workspace, found: AssetVersion) -> dict[str, Any]:
     shown: dict[str, Any] = {"id": f"azureml:{name}:{version}", "name": name, "version": version, **content}
     if "digest" in content:
         shown["path"] = str(model_folder(ws.root, content["digest"]) / content["basename"])
-    shown["creation_context"] = {"created_at": found.made.created, "created_by": found.made.author}
-    if found.now is not found.made:
-        shown["creation_context"] |= {"last_modified_at": found.now.created, "last_modified_by": found.now.author}
+    shown["creation_context"] = _made_and_changed(found.made, found.now)
     if found.is_archived:
         shown["archived"] = True
     return shown
+
+
+def creation_context(stream: Stream) -> dict[str, str]:
+    """When and by whom what *stream* names was created and, if it was, last changed; {} if it is not there.
+
+    What had the name before it was deleted does not count.
+    """
+    life = list(takewhile(lambda one: one.document is not None, stream.revisions()))
+    return _made_and_changed(life[-1], life[0]) if life else {}
+
+
+def _made_and_changed(made: Revision, now: Revision) -> dict[str, str]:
+    found = {"created_at": made.created, "created_by": made.author}
+    if now.number != made.number:
+        found |= {"last_modified_at": now.created, "last_modified_by": now.author}
+    return found
 
 
 def not_found(kind: str, name: str, known: Sequence[str]) -> NotFound:

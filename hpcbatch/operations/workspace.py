@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hpcbatch.fs.publish import explained, make_directory
 from hpcbatch.fs.scan import read_document
 from hpcbatch.registry.store import Registry, Stream
 
+_DEFAULTS = ("workspace", "group", "location", "subscription")
 _INERT_FOR_SBATCH = re.compile(r"[A-Za-z0-9_./@+=:,-]+")
 
 
@@ -117,6 +119,15 @@ def configure_defaults(defaults: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise SpecError("usage: --defaults KEY=VALUE [KEY=VALUE ...]", found=text, allowed="KEY=VALUE")
+        known = key in _DEFAULTS or (key.startswith("registries.") and key != "registries.")
+        if value and not known:
+            near = get_close_matches(key, _DEFAULTS, n=1)
+            raise SpecError(
+                f"{key!r} is no default of hpcbatch.{f' Did you mean {near[0]!r}?' if near else ''}",
+                hint=f"There are: {', '.join(_DEFAULTS)} and registries.NAME. "
+                "For example: hpcbatch configure --defaults workspace=FOLDER",
+                field=key, found=key, allowed=[*_DEFAULTS, "registries.NAME"],
+            )  # fmt: skip
         is_path = (key == "workspace" or key.startswith("registries.")) and ("/" in value or value in (".", ".."))
         changes[key] = os.path.abspath(os.path.expanduser(value)) if is_path else value
 

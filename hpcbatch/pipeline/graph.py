@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hpcbatch.ids import canonical, sha256
 from hpcbatch.records.pipeline import PipelineStep
+from hpcbatch.words import counted
 
 # Azure ML's words for the end of a step.
 COMPLETED, FAILED, CANCELED, NOT_STARTED = "Completed", "Failed", "Canceled", "NotStarted"
@@ -42,8 +43,8 @@ def pipeline_end(steps: Sequence[PipelineStep], ends: Mapping[str, str], *, canc
     if canceled:
         return CANCELED, "The job was canceled."
     if failed:
-        return FAILED, f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed[:5])}."
-    return FAILED, f"{sum(ends.get(s.name) != COMPLETED for s in steps)} of {len(steps)} steps did not run."
+        return FAILED, f"{len(failed)} of {counted(len(steps), 'step')} failed: {', '.join(failed[:5])}."
+    return FAILED, f"{sum(ends.get(s.name) != COMPLETED for s in steps)} of {counted(len(steps), 'step')} did not run."
 
 
 @dataclass(frozen=True)

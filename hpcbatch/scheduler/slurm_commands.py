@@ -53,7 +53,9 @@ def call(arguments: Sequence[str], deadline_s: float = DEADLINE_S) -> str:
 
 
 _TRANSIENT = re.compile(
-    r"timed out|temporar|try again|Unable to contact|Connection refused|Zero Bytes|rate|busy|EAGAIN|not respond"
+    r"timed out|temporar|try again|Unable to contact|Connection refused|Zero Bytes|\bEAGAIN\b|not respond"
+    # whole phrases: `rate` is in the name of many an account, `busy` in that of a partition
+    r"|\brate[- ]limit|\bresource busy\b|(?:controller|server|slurmctld)(?: is)? (?:too )?busy\b"
     # what a controller that dies, or the network to it, leaves of an answer (slurm_errno, errno)
     r"|not connected|connection failure|Connection reset|Broken pipe|(?:send|receive|shutdown) failure|standby"
     r"|No route to host|unreachable",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hpcbatch.errors import SpecError
@@ -46,6 +46,11 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _shortest(value: Any) -> Any:
+    """A whole number without `.0`, as Azure ML shows it; the field may hold something else than a number, too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _spelled(value: Any) -> Any:
     """Numbers and booleans as the text the user typed."""
     if isinstance(value, bool):
@@ -72,7 +77,7 @@ def _empty_mapping(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-Number = Annotated[float, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number), PlainSerializer(_shortest)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 Natural = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 Text = Annotated[str, BeforeValidator(_spelled)]

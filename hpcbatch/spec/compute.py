@@ -10,6 +10,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from hpcbatch.spec.base import AssetName, Count, Document, FreeMapping, Natural, Text, TextMapping, lowered, wrong
 
 _SLURM_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@,+=/\[\]*-]*\Z")
+# sbatch(1), --constraint: features with counts, joined by & | , and in one level of [] and of ().
+_FEATURE = r"[A-Za-z0-9][A-Za-z0-9_.:@+=/-]*(?:\*[0-9]+)?"
+_FEATURES = rf"(?:{_FEATURE}|\({_FEATURE}(?:[&|]{_FEATURE})*\)(?:\*[0-9]+)?)"
+_FEATURE_SET = rf"(?:{_FEATURES}|\[{_FEATURES}(?:[&|]{_FEATURES})*\])"
+_CONSTRAINT = re.compile(rf"{_FEATURE_SET}(?:[&|,]{_FEATURE_SET})*\Z")
 _SLURM_TIME = re.compile(r"(?:[0-9]{1,6}|[0-9]{1,4}(?::[0-9]{1,2}){1,2}|[0-9]{1,4}-[0-9]{1,2}(?::[0-9]{1,2}){0,2})\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LINE_RULE = "one line of shell each, no #SBATCH, no control characters"
@@ -22,11 +27,15 @@ def _word(text: str) -> str:
     return text
 
 
+def _constraint(text: str) -> str:
+    return text if len(text) <= 1000 and _CONSTRAINT.match(text) else _word(text)
+
+
 def _time(value: Any) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return int(value)
     if isinstance(value, str) and _SLURM_TIME.match(value):
-        return value
+        return int(value) if re.fullmatch("[1-9][0-9]*", value) else value  # `--set time=60` is the number in a file
     raise wrong(f"{value!r} is not a time limit", "minutes, MM:SS, HH:MM:SS or D-HH:MM:SS")
 
 
@@ -39,6 +48,7 @@ def _setup(value: Any) -> Any:
 
 
 SlurmWord = Annotated[Text, AfterValidator(_word)]
+Constraint = Annotated[Text, AfterValidator(_constraint)]
 SlurmTime = Annotated[int | str, BeforeValidator(_time)]
 
 
@@ -59,7 +69,7 @@ class SlurmSettings(Document):
     low_priority_partition: SlurmWord | None = None
     account: SlurmWord | None = None
     qos: SlurmWord | None = None
-    constraint: SlurmWord | None = None
+    constraint: Constraint | None = None
     gres: SlurmWord | None = None
     cpus_per_task: Count | None = None
     mem: SlurmWord | None = None

@@ -180,6 +180,14 @@ class ModelBatchDeployment(Document):
         return self.settings.model_copy(update=changes)
 
 
+def is_pipeline(loaded_or_document: Mapping[str, Any]) -> bool:
+    """Whether the YAML's data, or the registry's document, is that of a pipeline deployment."""
+    given = loaded_or_document.get("type")
+    if given is None:
+        return bool({"component", "job_definition"} & loaded_or_document.keys())
+    return str(given).lower() == "pipeline"
+
+
 def parse_deployment(loaded: Loaded) -> ModelBatchDeployment:
     """The deployment in *loaded*, whichever generation of the YAML it is written in."""
     return parse(ModelBatchDeployment, normalised(loaded))

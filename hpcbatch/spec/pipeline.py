@@ -183,10 +183,10 @@ def _parse_step(loaded: Loaded) -> Step:
 def _step_type(loaded: Loaded) -> str:
     data = loaded.data
     given = lowered(data.get("type"))
-    if isinstance(given, str):
+    if given is not None:
         if given not in KINDS:
             raise no_such_type(loaded, data["type"])
-        return given
+        return str(given)
     component = data.get("component")
     inner = component if isinstance(component, Mapping) else data
     if lowered(inner.get("type")) in KINDS:

@@ -19,7 +19,16 @@ from hpcbatch.spec.component import KINDS, NOT_RUN, CommandComponent, ParallelCo
 from hpcbatch.spec.compute import Compute
 from hpcbatch.spec.deployment import ModelBatchDeployment, Settings
 from hpcbatch.spec.endpoint import BatchEndpoint
-from hpcbatch.spec.pipeline import PipelineBatchDeployment, PipelineJob
+from hpcbatch.spec.pipeline import (
+    CommandStep,
+    InputValue,
+    OutputValue,
+    ParallelStep,
+    PipelineBatchDeployment,
+    PipelineJob,
+    PipelineStep,
+    Step,
+)
 
 Schema = dict[str, Any]
 
@@ -36,12 +45,22 @@ _WIDER: Mapping[str, Callable[[Schema], Schema]] = {
     },
     "_empty_mapping": lambda _: _FREE,
     "_names": lambda inner: {"anyOf": [inner, {"type": "null"}]},
+    "_present_output": lambda inner: {
+        **inner,
+        "type": ["object", "null"],
+        "additionalProperties": {"anyOf": [inner["additionalProperties"], {"type": "null"}]},
+    },
     "<lambda>": lambda inner: {"anyOf": [inner, {"type": "null"}]},  # an empty `settings:`
     "_setup": lambda inner: {"anyOf": [inner, {"type": "string"}]},
     "_size": lambda inner: {"anyOf": [inner, {"type": "integer"}]},
 }
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-_ANY_CASE = ("lowered", "_lower", "_type", "_script_level")
+_ANY_CASE = {"lowered": (), "_lower": (), "_type": (), "_script_level": ("warn",)}  # and words that are not offered
+# What the previews of 2021 said otherwise (spec/preview.py); editors do not offer it.
+_OLDER_TYPES = {kind: (f"{kind}_job",) for kind in ("command", "parallel", "pipeline", "sweep")}
+_OLDER_CODE: Schema = {"type": "object", "required": ["local_path"]}
+_OLDER_COMPUTE: Schema = {"type": "object", "required": ["target"]}
+_OLDER_INPUTS = ("data", "dataset", "folder", "file")
 
 
 class _ForEditors(GenerateJsonSchema):
@@ -53,11 +72,22 @@ class _ForEditors(GenerateJsonSchema):
         inner = self.generate_inner(schema["schema"])
         name = getattr(schema["function"]["function"], "__name__", "")
         if name in _ANY_CASE:
-            return _any_case(inner)
+            return _any_case(inner, *_ANY_CASE[name])
         return _WIDER[name](inner) if name in _WIDER else inner
 
+    def model_schema(self, schema: core_schema.ModelSchema) -> Schema:
+        found = super().model_schema(schema)
+        if schema["cls"] is Environment:
+            found["properties"]["docker"] = True  # as the previews of 2021 had it
+        return found
+
     def int_schema(self, schema: core_schema.IntSchema) -> Schema:
-        return {"anyOf": [super().int_schema(schema), {"type": "string", "pattern": r"^\s*[-+]?[0-9]+\s*$"}]}
+        return {"anyOf": [super().int_schema(schema), {"type": "string", "pattern": r"^\s*[-+]?[0-9_]+(\.0*)?\s*$"}]}
+
+    def bool_schema(self, schema: core_schema.BoolSchema) -> Schema:
+        spelled = ["true", "false", "yes", "no", "on", "off", "t", "f", "y", "n", "0", "1"]
+        _, words = _any_case({"enum": spelled})["anyOf"]
+        return {"anyOf": [super().bool_schema(schema), {"enum": [0, 1]}, words]}
 
     def float_schema(self, schema: core_schema.FloatSchema) -> Schema:
         return {
@@ -73,10 +103,12 @@ class _ForEditors(GenerateJsonSchema):
         return {key: one for key, one in found.items() if key != "default" or one not in (None, {}, [])}
 
 
-def _any_case(inner: Schema) -> Schema:
-    """Words as Azure ML compares them: `append_row` is `AppendRow` and `append-row` too; editors offer the first."""
+def _any_case(inner: Schema, *also: str) -> Schema:
+    """Words as Azure ML compares them: `append_row` is `AppendRow` and `append-row` too; editors offer the first, and
+    none of *also*.
+    """
     words = [word for one in (inner, *inner.get("anyOf", ())) for word in (*one.get("enum", ()), one.get("const"))]
-    forms = ["[_-]?".join(_any_letters(part) for part in word.split("_")) for word in words if word]
+    forms = ["[_-]?".join(_any_letters(part) for part in word.split("_")) for word in (*words, *also) if word]
     return {"anyOf": [inner, {"type": "string", "pattern": f"^({'|'.join(forms)})$"}]}
 
 
@@ -117,30 +149,83 @@ def _deployment() -> Schema:
 
 
 def _component() -> Schema:
-    kinds: list[tuple[type[Document], str]] = [
-        (CommandComponent, "command"),
-        (ParallelComponent, "parallel"),
-        (PipelineComponent, "pipeline"),
-    ]
-    cases = [(_says("type", kind), _typed(_of(model, "job_type"), kind)) for model, kind in kinds]
-    others = {"type": "object", "properties": {"type": _any_case({"enum": [*KINDS]})}}
-    return _choice(f"A component. Kept and not run: {', '.join(NOT_RUN)}.", cases, others)
+    kinds: list[tuple[type[Document], str]] = [(ParallelComponent, "parallel"), (CommandComponent, "command")]
+    cases = [(_says("type", kind), _typed(_older(_of(model, "job_type")), kind)) for model, kind in kinds]
+    pipeline = _typed(_with_steps(_older(_of(PipelineComponent, "job_type"))), "pipeline")
+    typeless = (_without("type", "job_type", "jobs", "task"), cases[-1][1])
+    cases += [(_says("type", "pipeline"), pipeline), typeless]
+    return _choice(f"A component. Kept and not run: {', '.join(NOT_RUN)}.", cases, _others())
 
 
 def _job() -> Schema:
     """A pipeline; a job of one command becomes one of one step, whose fields are those of a step."""
+    command = _typed(_older(_valued(_of(CommandStep, "job_type"))), "command")
+    pipeline = _older(_valued(_with_steps(_of(PipelineJob, "job_type"))))
+    pipeline["properties"]["type"] = _word("pipeline", "component", "component_job")
     graph = {"anyOf": [_says("type", "pipeline"), {"required": ["jobs"]}, {"required": ["component"]}]}
-    others = {"type": "object", "properties": {"type": _any_case({"enum": [*KINDS]})}}
-    return _choice("A pipeline job.", [(graph, _typed(_of(PipelineJob, "job_type"), "pipeline"))], others)
+    cases = [
+        (_says("type", "command"), command),
+        (graph, pipeline),
+        (_without("type", "job_type"), command),
+    ]
+    return _choice("A pipeline job, or a job of one command.", cases, _others("command", "pipeline"))
+
+
+def _with_steps(schema: Schema) -> Schema:
+    """The *schema* of a graph, with that of its steps: by `type`; without one a step is a command."""
+    kinds: list[tuple[type[Step], str]] = [
+        (ParallelStep, "parallel"), (PipelineStep, "pipeline"), (CommandStep, "command")
+    ]  # fmt: skip
+    cases = [(_says("type", kind), _typed(_older(_valued(_of(model, "job_type"))), kind)) for model, kind in kinds]
+    within = {"properties": {"component": {"type": "object"}}, "required": ["component"]}  # it may have the type
+    plain = {"allOf": [_without("type", "job_type", "jobs", "task", "trial"), {"not": within}]}
+    step = _choice("A step.", [*cases, (plain, cases[-1][1])], _others())
+    definitions = {**schema.pop("$defs", {}), **step.pop("$defs"), "Step": step}
+    jobs = schema["properties"]["jobs"]
+    graph = next((one for one in jobs.get("anyOf", ()) if one.get("type") == "object"), jobs)
+    graph["additionalProperties"] = {"$ref": "#/$defs/Step"}
+    return {**schema, "$defs": definitions}
+
+
+def _valued(schema: Schema) -> Schema:
+    """The *schema* of a job or step, whose inputs and outputs are values: each a scalar, or a mapping."""
+    given, said = _of(InputValue, *_OLDER_INPUTS), _of(OutputValue)
+    given["type"], said["type"] = [*_SCALAR["type"], "object", "null"], ["string", "object", "null"]
+    schema["properties"]["inputs"] = {**_FREE, "additionalProperties": {"$ref": "#/$defs/InputValue"}}
+    schema["properties"]["outputs"] = {**_FREE, "additionalProperties": {"$ref": "#/$defs/OutputValue"}}
+    return {**schema, "$defs": {**schema.get("$defs", {}), "InputValue": given, "OutputValue": said}}
+
+
+def _older(schema: Schema) -> Schema:
+    """*schema* with the mappings that the previews of 2021 had for `code` and `compute`."""
+    for field, form in (("code", _OLDER_CODE), ("compute", _OLDER_COMPUTE)):
+        if field in schema["properties"]:
+            schema["properties"][field] = {"anyOf": [schema["properties"][field], form]}
+    return schema
+
+
+def _others(*words: str) -> Schema:
+    """Of another type than the cases, or of none that is seen here: anything, if its type is of *words* (or KINDS)."""
+    older = [word for kind in words or _OLDER_TYPES for word in _OLDER_TYPES[kind]]
+    kinds = _any_case({"enum": [*(words or KINDS)]}, "component", "component_job", *older)
+    return {"type": "object", "properties": {"type": {"anyOf": [*kinds["anyOf"], {"type": "null"}]}}}
+
+
+def _without(*fields: str) -> Schema:
+    return {"not": {"anyOf": [{"required": [field]} for field in fields]}}
 
 
 def _says(field: str, word: str) -> Schema:
-    return {"properties": {field: _any_case({"const": word})}, "required": [field]}
+    return {"properties": {field: _word(word)}, "required": [field]}
 
 
 def _typed(schema: Schema, word: str) -> Schema:
-    schema["properties"]["type"] = _any_case({"const": word})
+    schema["properties"]["type"] = _word(word)
     return schema
+
+
+def _word(word: str, *also: str) -> Schema:
+    return _any_case({"const": word}, *_OLDER_TYPES.get(word, ()), *also)
 
 
 def _choice(description: str, cases: list[tuple[Schema, Schema]], otherwise: Schema) -> Schema:
@@ -150,7 +235,8 @@ def _choice(description: str, cases: list[tuple[Schema, Schema]], otherwise: Sch
     for part in (otherwise, *(schema for _, schema in cases)):
         definitions.update(part.pop("$defs", {}))
     for like, schema in reversed(cases):
-        at = {"if": like, "then": schema, "else": at}
+        definitions[schema["title"]] = schema
+        at = {"if": like, "then": {"$ref": f"#/$defs/{schema['title']}"}, "else": at}
     return {"description": description, "type": "object", **at, "$defs": definitions}
 
 
@@ -161,7 +247,7 @@ KINDS_OF_DOCUMENTS: Mapping[str, Callable[[], Schema]] = {
     "job": _job,
     "model": lambda: _of(Model),
     "data": lambda: _of(Data),
-    "environment": lambda: _of(Environment, "docker"),
+    "environment": lambda: _of(Environment),
     "compute": lambda: _of(Compute, "priority"),
 }
 

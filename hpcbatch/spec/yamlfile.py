@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,7 @@ MAX_BYTES = 1 << 20
 MAX_ALIASES = 100
 MAX_DEPTH = 20
 MAX_NODES = 50_000
+_OPEN_FILE = re.compile(r"-|/dev/stdin|/(?:dev|proc/self)/fd/([0-9]{1,6})")
 
 FieldPath = tuple[str | int, ...]
 
@@ -57,7 +60,14 @@ class SourceFloat(float):
 
 
 def load(path: Path | str) -> Loaded:
-    """The YAML file *path*. Raises SpecError with file, line and field for what is no mapping of plain data."""
+    """The YAML file *path*. `-`, /dev/stdin and a shell's `<(...)` are read as they come; relative paths in them start
+    where one stands.
+
+    Raises SpecError with file, line and field for what is no mapping of plain data.
+    """
+    if stream := _OPEN_FILE.fullmatch(str(path)):
+        name = "stdin" if int(stream[1] or 0) == 0 else str(path)
+        return loads(_rest_of(int(stream[1] or 0), name), name, Path.cwd())
     path = Path(path).expanduser()
     try:
         raw = read_document(path.resolve(), MAX_BYTES)
@@ -74,6 +84,20 @@ def load(path: Path | str) -> Loaded:
     except OSError as error:
         raise filesystem_error(error, path) from error
     return loads(raw, str(path), path.resolve().parent)
+
+
+@functools.cache  # an invocation reads its document more than once, which a pipe allows only once
+def _rest_of(fd: int, name: str) -> bytes:
+    try:
+        with os.fdopen(os.dup(fd), "rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise filesystem_error(error, Path(name)) from error
+    if len(raw) > MAX_BYTES:
+        allowed = f"at most {MAX_BYTES} bytes"
+        message = f"There are more than {MAX_BYTES} bytes."
+        raise SpecError(message, hint="Check the command before the pipe.", file=name, allowed=allowed)
+    return raw
 
 
 def loads(raw: bytes, file: str, folder: Path) -> Loaded:

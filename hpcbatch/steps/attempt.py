@@ -105,7 +105,10 @@ def _attempt(run: StepRun, attempt: AttemptDir, found: Mapping[str, values.Sourc
         return {**about, "status": CANCELED, "detail": "The job was canceled."}
     if ended.code or ended.reason:
         return {**about, "status": FAILED, "detail": _why(ended, attempt), "tail": _tail(attempt)}
-    publish.sync_tree(attempt.path)
+    # All that the result names is there after a power cut: what was written, and the names of the folders it is in.
+    for folder in (attempt.path, base) if step.parallel else (attempt.path,):
+        publish.sync_tree(folder)
+    publish.fsync_directory(attempt.path.parent)
     return {**about, "status": COMPLETED, "detail": "", "outputs": {n: str(p) for n, p in outputs.items()}}
 
 
@@ -189,9 +192,17 @@ def _code(run: StepRun, attempt: AttemptDir, local: Path) -> Path:
 def _why(ended: Ended, attempt: AttemptDir) -> str:
     if ended.reason:
         return ended.reason if ended.reason[0].isupper() else f"Ended because {ended.reason}."
-    how = f"exit code {ended.code}" if ended.code > 0 else f"signal {signal.Signals(-ended.code).name}"
+    how = f"exit code {ended.code}" if ended.code > 0 else f"signal {_signal(-ended.code)}"
     last = next((line for line in reversed(_tail(attempt).splitlines()) if line.strip()), "")
     return f"The command ended with {how}" + (f": {last.strip()}" if last else ".")
+
+
+def _signal(number: int) -> str:
+    """The name of a signal as kill(1) takes it; those between the two real-time ones that have a name are counted."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}" if number > signal.SIGRTMIN else str(number)
 
 
 def _tail(attempt: AttemptDir) -> str:

@@ -111,7 +111,9 @@ def _check_workers(step: PipelineStep) -> None:
 
 
 def _ranks(step: PipelineStep, command: Sequence[str], environment: Mapping[str, str], slurm: SlurmTask) -> Processes:
-    """One process for each rank: by srun where there are several nodes, else started here."""
+    """One process for each rank: by srun where there are several nodes, else started here. Without Slurm the instances
+    are parts of this machine.
+    """
     local, nodes = tasks_per_node(step), step.instance_count
     own = slurm.requeue_id or str(os.getpid())  # without Slurm two jobs of this machine must not meet at one port
     common = {
@@ -120,15 +122,15 @@ def _ranks(step: PipelineStep, command: Sequence[str], environment: Mapping[str,
         "MASTER_PORT": str(LOWEST_PORT + int(sha256(f"{own}{step.name}".encode())[:8], 16) % PORTS),
     }  # fmt: skip
     tensorflow = str((step.distribution or {}).get("type")).lower() == "tensorflow"
-    if nodes > 1:
+    if nodes > 1 and slurm.job_id:
         script = f'{_RANKS}{_TF_CONFIG if tensorflow else ""}exec "$@"'
         return [[*_srun(step), "sh", "-c", script, "sh", *command]], [common]
     environments = [
-        {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+        {**common, "RANK": str(rank), "LOCAL_RANK": str(rank % local), "NODE_RANK": str(rank // local)}
         | (_tf_config(rank, common) if tensorflow else {})
-        for rank in range(local)
+        for rank in range(local * nodes)
     ]
-    return [list(command)] * local, environments
+    return [list(command)] * (local * nodes), environments
 
 
 def _tf_config(rank: int, common: Mapping[str, str]) -> dict[str, str]:

@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcbatch.errors import Conflict, SpecError
+from hpcbatch.errors import Conflict, JobError, SpecError
 from hpcbatch.fs import probe, publish, scan
+from hpcbatch.fs.linked import linked_tree
 from hpcbatch.pipeline.drawing import Node, as_svg
 from hpcbatch.pipeline.graph import CANCELED, COMPLETED, FAILED, NOT_STARTED, pipeline_end
 from hpcbatch.records.pipeline import PipelineStep
@@ -129,7 +130,7 @@ def publish_outputs(job: PipelineDir, results: Mapping[str, Mapping[str, Any]]) 
                 with publish.explained(path):
                     options = job.record.outputs[bound].options if (bound := step.outputs[name].pipeline_output) else {}
                     publish_output(job, Path(result["outputs"][name]), path, options)
-            except (Conflict, SpecError) as error:
+            except (Conflict, SpecError, JobError) as error:
                 problems.append(error.message)
     return problems
 
@@ -139,7 +140,7 @@ def publish_output(job: PipelineDir, source: Path, wanted: str, options: Mapping
     another place is sent to, with *options*.
 
     Done already is fine: a file that is there with the same size was published by an earlier call. Raises Conflict
-    for a name that something else has.
+    for a name that something else has, JobError for a link that leads nowhere, or to a folder outside of *source*.
     """
     if "://" in wanted:
         from hpcbatch.dataio.bring import send  # fsspec, only where it is needed
@@ -154,13 +155,13 @@ def publish_output(job: PipelineDir, source: Path, wanted: str, options: Mapping
     if not source.is_dir():
         _copy(source, target)
         return
+    found = list(linked_tree(source))  # all of it, before anything is written
     publish.make_directory(target, 0o755)
-    for folder, folders, names in os.walk(source):
-        inside = target / Path(folder).relative_to(source)
-        for name in folders:
-            publish.make_directory(inside / name, 0o755)
-        for name in names:
-            _copy(Path(folder) / name, inside / name)
+    for inside, is_folder in found:
+        if is_folder:
+            publish.make_directory(target / inside, 0o755)
+        else:
+            _copy(source / inside, target / inside)
 
 
 def _copy(source: Path, target: Path) -> None:

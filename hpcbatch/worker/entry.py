@@ -22,6 +22,7 @@ from hpcbatch.records.ledger import Kind
 from hpcbatch.records.plan import Manifest, Plan
 from hpcbatch.scoring.driver import die_with_the_owner
 from hpcbatch.scoring.driver_process import DriverProcess, DriverSpec
+from hpcbatch.words import mini_batches
 from hpcbatch.worker import fetching, first_inits, listening, preemption, scratch, timelimit
 from hpcbatch.worker.environment import SlurmTask, driver_arguments, driver_environment, slurm_task
 from hpcbatch.worker.failures import Abort, Limits, give_up
@@ -129,7 +130,7 @@ def run_array_task(task: Task, slurm: SlurmTask, log: UserLog) -> int:
     epoch = state.last_epoch + 1
     about = _about(task, slurm, epoch)
     writer = AttemptWriter(folder, job=job.record.uuid_bytes, group=task.group, epoch=epoch, about=about)
-    log.note(f"group {task.group}, attempt {epoch} on {about['host']}: {left} mini-batches to do")
+    log.note(f"group {task.group}, attempt {epoch} on {about['host']}: {mini_batches(left)} to do")
     try:
         if state.barren >= MAX_BARREN_ATTEMPTS:
             text = f"{state.barren} attempts in a row finished no mini-batch"
@@ -194,7 +195,7 @@ def _score(attempt: _Attempt, state: GroupState) -> int:
     finally:
         collect(job, local, log)
         remove_tree(local)
-    log.note(f"group {task.group}: done, {loop.completed} mini-batches in this attempt")
+    log.note(f"group {task.group}: done, {mini_batches(loop.completed)} in this attempt")
     return EXIT_DONE
 
 

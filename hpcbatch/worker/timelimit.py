@@ -18,6 +18,7 @@ MAX_REQUEUES = 10  # of one group, for its limit; what is left then is for the n
 NEAR_S = 150.0  # `--signal=USR2@60` may come 60 seconds early (sbatch(1))
 ASK_AFTER_S = 60.0
 SHORT_S = 600.0
+_ASKED = re.compile(r"(?:\d+(?::\d+){0,2}|\d+-\d+(?::\d+){0,2})\Z", re.ASCII)
 _LEFT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)\Z", re.ASCII)
 
 
@@ -64,10 +65,20 @@ class TimeLimit:
 
 
 def is_short(asked: Any) -> bool:
-    """Whether a compute's `time` (sbatch(1): minutes, MM:SS, HH:MM:SS, D-HH...) is at most ten minutes."""
-    text = str(asked or "")
-    minutes = f"{text}:00" if text.isdecimal() else text
-    return (parse_left(minutes) or float("inf")) <= SHORT_S
+    """Whether a compute's `time` is at most ten minutes."""
+    return (parse_asked(str(asked or "")) or float("inf")) <= SHORT_S
+
+
+def parse_asked(text: str) -> float | None:
+    """Seconds in the words of sbatch(1), --time: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S; None for anything else."""
+    if not _ASKED.match(text):
+        return None
+    days, dash, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if not dash and len(parts) < 3:  # without days a single number is minutes, and two are minutes and seconds
+        parts.insert(0, 0)
+    hours, minutes, seconds = [*parts, 0, 0][:3]
+    return float(((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def parse_left(text: str) -> float | None:

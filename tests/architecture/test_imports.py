@@ -49,6 +49,23 @@ def test_the_node_side_imports_nothing_heavy(module: str) -> None:
     report(_below(modules_after(f"import {module}"), HEAVY | LOGIN_NODE | {"rich", "jmespath"}), f"{module} loads:")
 
 
+@pytest.mark.parametrize("module", ["hpcbatch.worker.entry", "hpcbatch.merge.entry"])
+def test_the_node_side_imports_no_more_of_the_standard_library_than_it_uses(module: str) -> None:
+    """Every array task and every merge pays for each of these, from one filesystem."""
+    unused = {"secrets", "hmac", "concurrent", "logging", "asyncio", "http", "email"}
+    report(_below(modules_after(f"import {module}") - modules_after("pass"), unused), f"{module} loads:")
+
+
+@pytest.mark.parametrize("module", ["hpcbatch.operations.invoke", "hpcbatch.operations.resolve"])
+def test_invoking_a_model_imports_neither_pipelines_nor_what_only_some_jobs_use(module: str) -> None:
+    """The documents of pipelines are a third of what `invoke` would import; submitit is imported to submit."""
+    loaded = modules_after(f"import {module}")
+    pipelines = [name for name in loaded if name.startswith("hpcbatch.") and "pipeline" in name]
+    rooms = _below(loaded, {"hpcbatch.steps", "hpcbatch.spec.component", "hpcbatch.operations.components"})
+    report(sorted(pipelines) + rooms, f"{module} loads:")
+    report(_below(loaded, HEAVY - {"pydantic", "yaml"} | {"rich", "jmespath"}), f"{module} loads:")
+
+
 def test_importing_the_package_loads_no_room_of_it() -> None:
     """`import hpcbatch` is lazy: public names are loaded when first used."""
     loaded = _below(modules_after("import hpcbatch"), {"hpcbatch", *HEAVY, "rich"})

@@ -234,7 +234,8 @@ def test_2_2_update_changes_one_thing_and_drops_nothing(
     after = _flat(deployed("batch-deployment show -n first -e heart-batch").json)
     assert after.get(path) == expected
     differs = {key for key in {*before, *after} if before.get(key) != after.get(key)}
-    known = {path, "revision", "creation_context.created_at", "code_configuration.code"}
+    known = {path, "revision", "code_configuration.code"}
+    known |= {f"creation_context.last_modified_{word}" for word in ("at", "by")}
     assert {key for key in differs - known if not key.startswith("interpreter")} == set()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from hpcbatch.cli.grammar import Verb
 from hpcbatch.cli.invoke_request import _OTHER_KEYS
+from hpcbatch.cli.not_here import instead_of
 from hpcbatch.spec.assets import Data, Environment, Model
 from hpcbatch.spec.base import READ_ONLY, Document, _document_in
 from hpcbatch.spec.component import CommandComponent, ParallelComponent, PipelineComponent
@@ -148,3 +149,10 @@ def test_a_test_that_is_named_exists(heading: str) -> None:
             text = (ROOT / path[0]).read_text("utf-8")
             assert [name for _, name in cases if f'"{name}"' not in text] == []
         assert path[0] or word in {"differs", *ABSENT}
+
+
+def test_what_the_page_says_is_not_here_says_what_to_do_instead() -> None:
+    absent = {name for names, word, *_ in rows("Commands") if word in ABSENT for name in named(names)}
+    assert absent
+    for name in absent:
+        assert "hpcbatch " in instead_of(*name.split()) or "srun " in instead_of(*name.split()), name

@@ -33,9 +33,10 @@ PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$": _NAME_WORDS,
 }
 RULES: Mapping[Any, str] = {
-    base._whole: "", base._number: "", base._spelled: "", base._version: "", base._text_mapping: "",
+    base._whole: "", base._number: "", base._shortest: "", base._spelled: "", base._version: "", base._text_mapping: "",
     base._empty_mapping: "", base.lowered: "",
     compute._word: "a word",
+    compute._constraint: "a word, or features joined by `&` and `|`",
     compute._time: "minutes, `MM:SS`, `HH:MM:SS` or `D-HH:MM:SS`",
     compute._setup: compute._LINE_RULE,
     deployment._file_name: "no `/`, at most 200 bytes",

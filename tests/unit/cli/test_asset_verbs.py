@@ -117,7 +117,7 @@ def test_a_compute_keeps_what_is_not_named(cli: Cli, files: Path) -> None:
     cli("compute create -n short --type slurm --max-instances 8 --set partition=short time=60")
     cli("compute", "update", "-n", "short", "--add", "setup", "module load a", "module load b")
     shown = cli("compute update -n short --max-instances 4 --set mem=4G --remove setup 0").json
-    assert (shown["partition"], shown["time"], shown["mem"], shown["max_instances"]) == ("short", "60", "4G", 4)
+    assert (shown["partition"], shown["time"], shown["mem"], shown["max_instances"]) == ("short", 60, "4G", 4)
     assert shown["setup"] == ["module load b"]
     assert cli("compute update -n local --max-instances 2").json["type"] == "local"
     assert cli("compute update -n short").exit_code == 2

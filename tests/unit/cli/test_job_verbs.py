@@ -118,6 +118,24 @@ def test_a_failed_job_is_exit_5(heart: Cli) -> None:
     assert streamed.err.startswith("ERROR: ")
 
 
+def test_a_job_that_would_fail_again_says_what_there_is_and_is_not_resumed(heart: Cli, tmp_path: Path) -> None:
+    """What failed stays failed, so the rest would be computed in vain; the way on is said."""
+    (tmp_path / "some").mkdir()
+    for name in ("a", "bad", "c"):  # one result, one failure, and none
+        (tmp_path / "some" / name).touch()
+    assert heart("endpoint invoke -n heart --input some --job-name j1 --wait -o none").exit_code == 5
+    fetched, before = heart("job download -n j1").json, heart("job show -n j1").json
+    assert fetched["files"] == []  # and that is said, and where to look
+    assert "only a Completed job" in fetched["unpublished"]
+    assert f"{before['job_directory']}/g" in fetched["unpublished"]
+    assert before["unpublished"] == fetched["unpublished"]
+    refused = heart("job resume -n j1")
+    assert refused.exit_code == 6
+    assert "what failed stays failed. The number of failed items is 1, which exceeds error threshold 0." in refused.err
+    assert f"invoke --name heart --deployment-name first --input {tmp_path}/some" in refused.err
+    assert heart("job show -n j1").json == before
+
+
 def test_ctrl_c_leaves_the_job_running(heart: Cli, hold: Path, workspace: Path) -> None:
     """Waiting can be stopped without harm: the job goes on, and the last words say how to see it."""
     hold.touch()

@@ -107,3 +107,24 @@ def test_the_end_of_a_stream() -> None:
         "Progress: 3 of 4 items, 1 failed; 1 of 2 mini-batches; groups: 1, attempts: 3",
         "Output: /out/p.csv",
     ]
+
+
+def test_a_long_message_is_said_once() -> None:
+    """MLflow's are a page long, and come in the verdict, in the failure, and twice in its traceback."""
+    words = "MlflowException: Failed to enforce schema of data " + "of column c, " * 30 + "\nwith schema c: double"
+    message = f"Error processing input file: '/data/a.csv'. {words}"
+    traceback = (
+        f'Traceback (most recent call last):\n  File "m.py", line 1, in f\nmlflow.exceptions.{words}\n\n'
+        "The above exception was the direct cause of the following exception:\n\n"
+        f'Traceback (most recent call last):\n  File "m.py", line 2, in run\nInputFileError: {message}\n'
+    )
+    failure = {"mini_batch": 0, "type": "InputFileError", "message": message, "try": 3, "of": 3, "traceback": traceback}
+    assert "\n".join(failure_lines({"failures": [failure]})).count("enforce schema") == 1
+    for detail in ("Too many failed.", f"Nothing was scored. mini-batch 0: InputFileError: {message}"):
+        job = {**JOB, "detail": detail, "progress": {**JOB["progress"], "failures": [failure]}}
+        assert "\n".join(job_card(job).alarms).count("enforce schema") == 1
+        shown = "\n".join(summary_lines(job))
+        assert shown.count("enforce schema") == shown.count("with schema c: double") == 1
+        assert "  | mlflow.exceptions.MlflowException: (see above)" in shown
+        assert "  | InputFileError: (see above)" in shown
+        assert '  |   File "m.py", line 2, in run' in shown

@@ -194,3 +194,19 @@ def test_help_is_quick() -> None:
         subprocess.run([sys.executable, "-m", "hpcbatch", "--help"], capture_output=True, check=True)
         took.append(time.perf_counter() - begin)
     assert min(took) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        ("job connect-ssh -n j", "srun --jobid=ID --overlap --pty bash"),
+        ("compute start --name c", "hpcbatch compute show --name NAME"),
+        ("datastore show -n workspaceblobstore", "hpcbatch data create --name NAME --path FOLDER"),
+        ("datastore", "hpcbatch data create --name NAME --path FOLDER"),
+    ],
+)
+def test_a_verb_that_only_azure_has_says_what_to_do_instead(cli: Cli, words: str, instead: str) -> None:
+    ran = cli(words)
+    assert (ran.exit_code, ran.out) == (2, "")
+    assert instead in ran.err
+    assert "Unknown" not in ran.err

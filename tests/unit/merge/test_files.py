@@ -235,7 +235,7 @@ def test_damaged_files_without_another_attempt_are_scored_again(job: JobDir) -> 
     flip(segment, offset + length - 1)
     code, text = merge_job(job)
     assert (code, found(job)) == (EXIT_INCOMPLETE, {})
-    assert "1 mini-batches have no result" in text
+    assert "1 mini-batch has no result" in text
     assert not output(job).exists()
 
 

@@ -158,7 +158,7 @@ def test_a_damaged_payload_without_another_is_never_published_but_run_again(job:
     damage(job, attempt, 4)
     code, text = merge_job(job)
     assert code == EXIT_INCOMPLETE
-    assert text == "1 mini-batches have no result yet; round 1 will run them"
+    assert text == "1 mini-batch has no result yet; round 1 will run them"
     assert published(job) == []
     plan = job.plan(1)
     assert [list(plan.mini_batches(n)) for n in range(plan.groups)] == [[4]]

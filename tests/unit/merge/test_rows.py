@@ -158,13 +158,13 @@ def test_a_conflict_that_a_disk_made_is_damage(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_disk_ends_the_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that reads is ahead and is not left waiting."""
+    """The threads before it, which read and encode, are not left waiting."""
     plan = plan_of(tmp_path, *[[{"n": n}] for n in range(40)])
     monkeypatch.setattr(parquet, "GROUP_ROWS", 1)
+    monkeypatch.setattr(parquet, "WRITE_BYTES", 16)
 
     def full(fd: int, data: bytes) -> None:
-        if data != b"PAR1":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(typed, "write_all", full)
     with pytest.raises(OSError, match="No space left"):
@@ -184,18 +184,56 @@ def test_a_file_that_was_given_up_is_never_written_to_again(tmp_path: Path) -> N
     assert (tmp_path / "out").stat().st_size == size
 
 
-def test_what_does_not_read_back_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pieces", [["nothing fails"], ["nothing fails", "as long as", "nobody waits"]])
+def test_an_error_of_the_disk_is_raised_whenever_it_is_met(tmp_path: Path, pieces: list[str]) -> None:
+    """By the next piece, and at the end if there is none; the pieces that wait are not written after it."""
+    (tmp_path / "out").touch()
+    with open(tmp_path / "out", "rb") as read_only:
+        file = typed._Written(read_only.fileno())
+        for piece in pieces:
+            file.write(piece.encode())
+        file.start()
+        file.stop()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            file.write(b"more")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            file.sha256()
+
+
+def test_a_large_file_goes_to_the_disk_while_it_is_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In many pieces, of which few wait; it is the same file."""
+    plan = plan_of(tmp_path, *[[{"n": n, "s": "x" * n}] for n in range(40)])
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 1)
+    whole, digest = written(tmp_path, plan)
+    monkeypatch.setattr(parquet, "WRITE_BYTES", 16)
+    monkeypatch.setattr(typed, "FLUSH_BYTES", 1000)
+    assert written(tmp_path, plan) == (whole, digest)
+
+
+@pytest.mark.parametrize("found", [b"", b"PAR1" + b"?" * 2000], ids=["nothing", "other bytes"])
+def test_what_does_not_read_back_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bytes
+) -> None:
     """The filesystem lost it."""
     plan = plan_of(tmp_path, [{"n": 1}])
     real = os.pread
 
     def read(fd: int, size: int, at: int) -> bytes:
-        found = real(fd, size, at)
-        return found[:-1] if size == payloads.BLOCK_BYTES else found
+        data = real(fd, size, at)
+        return found[: len(data)] if data.startswith(b"PAR1") else data
 
     monkeypatch.setattr(os, "pread", read)
     with pytest.raises(FilesystemError, match="does not read back"):
         written(tmp_path, plan)
+
+
+def test_a_filesystem_may_answer_with_less_than_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is read with the next call."""
+    plan = plan_of(tmp_path, [{"n": 1}])
+    whole = written(tmp_path, plan)
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: real(fd, 5 if size == payloads.BLOCK_BYTES else size, at))
+    assert written(tmp_path, plan) == whole
 
 
 # -- headers

@@ -140,7 +140,7 @@ def test_a_long_output_is_handed_to_the_disk_as_it_grows(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Telling the kernel to begin with its writing changes no byte."""
-    monkeypatch.setattr(write, "_FLUSH_BYTES", 2 * BLOCK_BYTES)
+    monkeypatch.setattr(write, "FLUSH_BYTES", 2 * BLOCK_BYTES)
     pieces: list[Piece] = [("a", bytes([n]) * BLOCK_BYTES) for n in range(7)]
     write_output(tmp_path, lay_out(tmp_path, pieces), target)
     assert target.read_bytes() == joined(pieces)

@@ -197,3 +197,8 @@ def test_a_compute_is_what_was_said_last(ws: Workspace) -> None:
 def test_the_compute_local_is_always_there(ws: Workspace) -> None:
     assert assets.show_compute(ws, "local")["type"] == "local"
     assert [one["name"] for one in assets.list_computes(ws)] == ["local"]
+    with pytest.raises(SpecError, match="always there"):
+        assets.delete_compute(ws, "local")
+    assets.update_compute(ws, "local", description="the big one")
+    assets.delete_compute(ws, "local")
+    assert "description" not in assets.show_compute(ws, "local")

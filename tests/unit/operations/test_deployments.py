@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import logging
 import sys
 import zipfile
 from multiprocessing import get_context
@@ -231,6 +234,58 @@ def test_an_update_keeps_what_it_does_not_name(
     assert (newest.code != before.code, newest.settings.mini_batch_size) == (True, 9)
     shown = deployments.update_deployment(ready, "blue", "heart-batch", removes=["tags.a"])
     assert shown["tags"] == {}
+
+
+def test_an_update_is_told_apart_from_the_creation(ready: Workspace, project: Path) -> None:
+    made = _create(ready, project)["creation_context"]
+    assert set(made) == {"created_at", "created_by"}
+    updated = deployments.update_deployment(ready, "blue", "heart-batch", sets=["tags.a=b"])["creation_context"]
+    assert {key: updated[key] for key in made} == made
+    assert set(updated) == {*made, "last_modified_at", "last_modified_by"}
+    deployments.delete_deployment(ready, "blue", "heart-batch")
+    assert set(_create(ready, project)["creation_context"]) == set(made), "another deployment of that name"
+
+
+def test_seconds_are_shown_as_they_were_written(ready: Workspace, project: Path) -> None:
+    shown = _create(ready, project)["settings"]["retry_settings"]
+    assert json.dumps(shown) == '{"max_retries": 3, "timeout": 30}'
+    changes = ["settings.retry_settings.timeout=0.5"]
+    shown = deployments.update_deployment(ready, "blue", "heart-batch", sets=changes)["settings"]["retry_settings"]
+    assert json.dumps(shown) == '{"max_retries": 3, "timeout": 0.5}'
+
+
+def test_a_compute_that_is_not_there_yet_is_said_and_the_deployment_is_made(
+    ready: Workspace, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A script may create the compute later; a typing error is not found out by the first invocation only."""
+    create = functools.partial(_create, ready, project, ("azureml:local", "azureml:cpu-clster"))
+    with caplog.at_level(logging.WARNING, "hpcbatch"):
+        assert create()["compute"] == "azureml:cpu-clster"
+    (said,) = caplog.messages
+    assert said.startswith(f"{project / 'changed.yml'}, line 12: compute: The compute 'cpu-clster' is not registered.")
+    assert "There are: local." in said
+    assert said.endswith("hpcbatch compute create --name cpu-clster --type slurm --set partition=PARTITION")
+    caplog.clear()
+    deployments.update_deployment(ready, "blue", "heart-batch", sets=["tags.a=b"])
+    assert caplog.messages == []
+    deployments.update_deployment(ready, "blue", "heart-batch", sets=["compute=gone"])
+    assert caplog.messages[0].startswith("the command line: compute: ")
+
+
+@pytest.mark.parametrize(
+    ("was", "refers", "field", "line"),
+    [("azureml:heart@latest", "azureml:lungs:1", "model", 4), ("azureml:heart@latest", "azureml:heart:7", "model", 4)],
+)
+def test_a_reference_to_what_is_not_there_is_found_in_the_file(
+    ready: Workspace, project: Path, was: str, refers: str, field: str, line: int
+) -> None:
+    with pytest.raises(NotFound) as caught:
+        _create(ready, project, (was, refers))
+    file = str(project / "changed.yml")
+    assert {key: caught.value.fields[key] for key in ("file", "line", "field")} == {
+        "file": file, "line": line, "field": field,
+    }  # fmt: skip
+    assert str(caught.value).startswith(f"{file}:{line}: {field}: The model ")
 
 
 def _tag(ws: Workspace, number: int, results: Any) -> None:

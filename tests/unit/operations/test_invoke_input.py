@@ -12,6 +12,7 @@ import pytest
 from hpcbatch.dataio.addresses import parse_address
 from hpcbatch.errors import Conflict, FilesystemError, NotFound, SpecError
 from hpcbatch.operations import assets, deployments, endpoints
+from hpcbatch.operations.inputs import resolve_input
 from hpcbatch.operations.invoke import InputRef, InvokeRequest, draft_of, invoke
 from hpcbatch.operations.jobs import wait_job
 from hpcbatch.operations.workspace import Workspace
@@ -197,3 +198,16 @@ def test_a_server_that_does_not_answer_is_not_an_empty_folder(ws: Workspace) -> 
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/data/"
         with pytest.raises(FilesystemError, match="Cannot connect"):
             invoke(ws, InvokeRequest("names", input=InputRef(address)))
+
+
+@pytest.mark.parametrize("folder", ["", "/elsewhere/"])
+def test_the_bare_name_of_an_asset_is_a_path_and_the_asset_is_suggested(
+    ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assets.create_data(ws, name="my-data", path=str(tmp_path / "data"))
+    with pytest.raises(SpecError, match="my-data is a registered data asset") as caught:
+        resolve_input(ws, InputRef(f"{folder}my-data"))
+    assert "azureml:my-data@latest" in caught.value.hint
+    (tmp_path / "my-data").mkdir()
+    assert resolve_input(ws, InputRef("my-data")).path == "my-data"

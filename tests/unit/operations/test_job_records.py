@@ -64,6 +64,27 @@ jobs:
 """
 
 
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("azureml://datastores/workspaceblobstore/paths/${{name}}/", "{ws}/datastores/workspaceblobstore/{job}.first"),
+        ("${{default_datastore}}/paths/a/${{output_name}}", "{ws}/datastores/workspaceblobstore/a/made"),
+        ("./${{name}}/${{output_name}}", "{folder}/{job}.first/made"),
+    ],
+)
+def test_a_path_of_an_output_of_a_step_is_filled_in(stocked: Workspace, graph: Path, path: str, place: str) -> None:
+    """As Azure's sample hello-pipeline-customize-output-folder has it; two steps with `${{name}}` have two folders."""
+    record = _job(stocked, graph, JOB.replace("path: ./made", f'path: "{path}"'))
+    expected = place.format(ws=stocked.root, job=record.name, folder=graph)
+    assert record.steps[0].outputs["made"].path == expected
+
+
+def test_a_path_of_an_output_of_a_step_that_is_no_place_is_refused(stocked: Workspace, graph: Path) -> None:
+    with pytest.raises(SpecError, match=r"jobs.first.outputs.made.path: \$\{\{nam\}\} is not known") as caught:
+        _job(stocked, graph, JOB.replace("path: ./made", 'path: "./${{nam}}"'))
+    assert caught.value.fields["allowed"] == "${{name}}, ${{output_name}}, ${{default_datastore}}"
+
+
 def test_steps_written_in_a_job_have_the_types_of_what_they_are_bound_to(stocked: Workspace, graph: Path) -> None:
     record = _job(stocked, graph, JOB)
     first, second = record.steps
@@ -337,7 +358,13 @@ def test_an_mltable_that_is_cut_is_the_files_that_it_names(stocked: Workspace, g
 
 
 def test_an_unknown_compute_is_refused_and_serverless_is_whatever_there_is(stocked: Workspace, graph: Path) -> None:
-    with pytest.raises(NotFound, match="compute 'gpu' is not registered"):
-        _job(stocked, graph, JOB.replace("azureml:batch-cluster", "gpu"))
+    text = JOB.replace("azureml:batch-cluster", "gpu")
+    with pytest.raises(NotFound, match="compute: The compute 'gpu' is not registered") as caught:
+        _job(stocked, graph, text)
+    assert caught.value.fields["line"] == text[: text.rindex("gpu")].count("\n") + 1
+    text = PARALLEL.replace("    type: parallel\n", "    type: parallel\n    compute: big\n")
+    with pytest.raises(NotFound, match=r"jobs\.\w+\.compute: The compute 'big' is not registered") as caught:
+        _job(stocked, graph, text)
+    assert caught.value.fields["line"] == text[: text.index("compute: big")].count("\n") + 1
     record = _job(stocked, graph, JOB.replace("azureml:batch-cluster", "azureml:serverless"))
     assert {step.compute.name for step in record.steps} == {"default"}

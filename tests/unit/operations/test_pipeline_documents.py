@@ -16,9 +16,10 @@ from hpcbatch.errors import HpcBatchError
 from hpcbatch.operations.assets import create_model
 from hpcbatch.operations.components import component_document
 from hpcbatch.operations.job_create import job_request
-from hpcbatch.operations.pipeline_deployments import is_pipeline, pipeline_document
+from hpcbatch.operations.pipeline_deployments import pipeline_document
 from hpcbatch.operations.pipelines import sealed_record
 from hpcbatch.operations.workspace import Workspace
+from hpcbatch.spec.deployment import is_pipeline
 from hpcbatch.spec.yamlfile import Loaded, loads
 from tests.unit.operations.pipelines import DEPLOYMENT, PIPELINE, PREPARE, write_project
 

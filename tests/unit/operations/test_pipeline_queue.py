@@ -10,6 +10,7 @@ import pytest
 
 from hpcbatch.operations.pipeline_status import status_of
 from hpcbatch.records.job import ComputePart
+from hpcbatch.scheduler import slurm_commands
 from hpcbatch.scheduler.base import Entry, State
 from hpcbatch.steps.pipelinedir import INTENT
 from tests.pipelines import Pipelines, step
@@ -31,3 +32,20 @@ def test_the_queue_of_whoever_started_the_job_is_asked(
 
     monkeypatch.setattr(os, "geteuid", lambda: owner if mine else owner + 1)
     assert status_of(job, queue).word == "Running"
+
+
+def test_a_pipeline_whose_dependency_can_never_be_met_says_so_and_what_to_do(tmp_path: Path) -> None:
+    """What it waited for failed: Slurm keeps it, by default, and will never begin it."""
+    compute = ComputePart("c", "slurm", "dedicated", 1, {})
+    job = sealed(Pipelines(tmp_path, compute), step("a", "true"), step("b", "true"), dependency="afterok:5")
+    (job.round(0) / INTENT).write_text("{}")
+
+    def queue(prefix: str, user: str = "") -> list[Entry]:
+        lines = [(7, "u0", "DependencyNeverSatisfied"), (8, "u1", "Dependency"), (9, "end", "Dependency")]
+        printed = (f"{n}|{n}|{prefix}.r0.{unit}|PENDING|{reason}||0:00\n" for n, unit, reason in reversed(lines))
+        return slurm_commands.parse_queue("".join(printed), prefix)
+
+    found = status_of(job, queue)
+    assert found.word == "Queued"
+    assert "DependencyNeverSatisfied: what it waits for never comes." in found.detail
+    assert f"hpcbatch job cancel --name {job.record.name}" in found.detail

@@ -13,9 +13,9 @@ from hpcbatch.ids import sha256
 from hpcbatch.operations.assets import create_compute, create_data
 from hpcbatch.operations.components import create_component
 from hpcbatch.operations.deployments import create_deployment, show_deployment, update_deployment
-from hpcbatch.operations.pipeline_invoke import PipelineInvocation, deployment_type, pipeline_request
+from hpcbatch.operations.pipeline_invoke import PipelineInvocation, pipeline_request
 from hpcbatch.operations.pipelines import sealed_record
-from hpcbatch.operations.resolve import resolve_deployment
+from hpcbatch.operations.resolve import deployment_type, resolve_deployment
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.records.pipeline import PipelineRecord, StepInput, StepOutput, parse_pipeline
 from hpcbatch.registry.snapshots import code_file

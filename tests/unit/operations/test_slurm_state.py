@@ -68,7 +68,7 @@ def test_waiting_running_and_merging(job: JobDir) -> None:
         ("QOSMaxJobsPerUserLimit", "a limit of your account or its QOS"),
         ("AssocGrpCpuLimit", "a limit of your account or its QOS"),
         ("PartitionDown", "runs none now"),
-        ("DependencyNeverSatisfied", "will never come: hpcbatch job cancel"),
+        ("DependencyNeverSatisfied", "never comes. End it, then invoke again: hpcbatch job cancel --name b1"),
         ("ReqNodeNotAvail, May be reserved for other job", "reserved, drained or down"),
     ],
 )
@@ -111,7 +111,7 @@ def test_what_a_submit_limit_kept_out_is_said(tmp_path: Path) -> None:
     assert slurm_state.submission_is_unfinished(job)
     note(job, layout.array_name(0), "7", groups=3)
     detail = said(job, task(job, "[0-2]", State.PENDING, "Resources"))[1]
-    assert "1 groups are held back by a limit on submitted jobs" in detail
+    assert "1 group is held back by a limit on submitted jobs" in detail
     assert f"left no room for the merge. Submit it: {RESUME}" in detail
     note(job, layout.MERGE_ID, "8")
     note(job, layout.array_name(3), "9", groups=1)

@@ -61,6 +61,10 @@ def test_defaults_are_remembered_and_forgotten(home: Path) -> None:
     assert configure_defaults([]) == read_config() == {"workspace": str(home / "ws")}
     with pytest.raises(SpecError, match="usage: --defaults KEY=VALUE"):
         configure_defaults(["workspace"])
+    with pytest.raises(SpecError, match="Did you mean 'workspace'") as caught:
+        configure_defaults(["worksapce=ws"])
+    assert "There are: workspace, group, location, subscription and registries.NAME." in caught.value.hint
+    assert configure_defaults(["worksapce="]) == read_config(), "what an earlier version remembered can be forgotten"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "\xff"])

@@ -134,3 +134,19 @@ def test_a_name_in_another_encoding_in_the_queue_is_no_error(tmp_path: Path, mon
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert [entry.slurm_job_id for entry in slurm_commands.queue("hb-abc")] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "transient"),
+    [
+        ("Invalid account corporate or account/partition combination specified", False),
+        ("Invalid partition busybox specified", False),
+        ("Requested operation not permitted for user separate", False),
+        ("RPC rate limit exceeded 3 times", True),
+        ("Device or resource busy", True),
+        ("Slurm controller is too busy", True),
+    ],
+)
+def test_a_name_that_holds_rate_or_busy_is_no_busy_controller(words: str, transient: bool) -> None:
+    error = slurm_commands.failure("sbatch", f"sbatch: error: Batch job submission failed: {words}")
+    assert error.fields["transient"] is transient

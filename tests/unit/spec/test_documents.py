@@ -265,7 +265,7 @@ INJECTIONS = [
 
 @pytest.mark.parametrize("text", INJECTIONS)
 @pytest.mark.parametrize(
-    "field", ["partition", "account", "qos", "constraint", "gres", "mem", "reservation", "nodelist", "exclude", "time"]
+    "field", ["partition", "account", "qos", "gres", "mem", "reservation", "nodelist", "exclude", "time"]
 )
 def test_nothing_that_sbatch_or_a_shell_would_read_otherwise_gets_through(text: str, field: str) -> None:
     with pytest.raises(SpecError):
@@ -281,7 +281,28 @@ def test_ordinary_slurm_values_get_through(text: str) -> None:
 
 @pytest.mark.parametrize("time", [1, "90", "30:00", "1:30:00", "2-0", "2-12:30", "2-12:30:59"])
 def test_slurm_times(time: Any) -> None:
-    assert parse(Compute, {"name": "a", "type": "slurm", "time": time}).time == time
+    assert str(parse(Compute, {"name": "a", "type": "slurm", "time": time}).time) == str(time)
+
+
+def test_a_time_of_the_command_line_is_the_number_that_a_file_has() -> None:
+    assert parse(Compute, {"name": "a", "type": "slurm", "time": "60"}).time == 60
+
+
+@pytest.mark.parametrize("text", ["a|b", "a&b", "[a|b]", "a,b", "[rack1*2&rack2*4]", "[(knl&snc4)*2|x]", "a&[b|c]"])
+def test_what_sbatch_takes_as_a_constraint_gets_through(text: str) -> None:
+    assert parse(Compute, {"name": "a", "type": "slurm", "constraint": text}).constraint == text
+    with pytest.raises(SpecError, match="may not be given to Slurm"):
+        parse(Compute, {"name": "a", "type": "slurm", "constraint": f"{text} --nice=7"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["|a", "a|", "a||b", "a&", "(a", "[a|b", "a|b\n", "a|b;x", "a|$(x)", "a|b#", "-a|b", "a|`b`"]
+    + [text for text in INJECTIONS if text not in ("a|b", "a&b")],
+)
+def test_what_is_no_constraint_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="may not be given to Slurm"):
+        parse(Compute, {"name": "a", "type": "slurm", "constraint": text})
 
 
 def test_the_examples_overrides_for_slurm_keep_a_deployment_valid() -> None:

@@ -101,6 +101,7 @@ def test_the_problems_of_all_steps_are_told_at_once_with_the_lines_of_the_file()
         ("{type: parallel}", "neither component nor task"),
         ("{type: pipeline}", "component: is required"),
         ("{type: hyperdrive}", "'hyperdrive' is not a type"),
+        ("{type: 5, component: a.yml}", "'5' is not a type"),
         ("{type: command, component: a.yml, inputs: 5}", "inputs: 5 is not allowed"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,13 @@ def test_any_bytes_are_a_document_or_one_error(raw: bytes) -> None:
     except SpecError as error:
         found, file = {}, error.fields["file"]
     assert (type(found), file) == (dict, "x.yml")
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_a_document_may_come_through_a_pipe_and_be_read_again(tmp_path: Path, name: str) -> None:
+    code = (
+        f"from hpcbatch.spec.yamlfile import load; load({name!r}); f = load({name!r}); print(f.data, f.file, f.folder)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input="a: 1\n", capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == f"{{'a': 1}} stdin {tmp_path}\n"

@@ -80,6 +80,18 @@ def test_the_ranks_of_several_nodes_are_told_where_the_others_are(tmp_path: Path
     assert json.loads(found.get("TF_CONFIG", "null")) == (expected if kind == "tensorflow" else None)
 
 
+def test_without_slurm_the_nodes_of_a_step_are_parts_of_this_machine() -> None:
+    """Azure's samples 6a_tf_hello_world and 6b_pytorch_hello_world on a compute of the type local."""
+    one = step("a", "true", instance_count=2, distribution={"type": "tensorflow", "process_count_per_instance": 2})
+    commands, environments = spread(one, ["sh"], {"PATH": "/bin"}, slurm_task({}))
+    assert commands == [["sh"]] * 4
+    names = ("RANK", "NODE_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
+    assert [tuple(e[name] for name in names) for e in environments] == [
+        ("0", "0", "0", "2", "4"), ("1", "0", "1", "2", "4"), ("2", "1", "0", "2", "4"), ("3", "1", "1", "2", "4")
+    ]  # fmt: skip
+    assert {len(json.loads(e["TF_CONFIG"])["cluster"]["worker"]) for e in environments} == {4}
+
+
 def test_two_jobs_of_one_machine_do_not_meet_at_one_port() -> None:
     """Without Slurm nothing but the process tells two steps of one name apart."""
     code = (

@@ -95,7 +95,20 @@ def test_the_time_left_in_slurms_words(text: str, seconds: float | None) -> None
 
 @pytest.mark.parametrize(
     ("asked", "short"),
-    [(None, False), (5, True), ("10", True), (11, False), ("9:59", True), ("1:00:00", False), ("1-0:00", False)],
+    [
+        (None, False),
+        (5, True),
+        ("10", True),
+        (11, False),
+        ("9:59", True),
+        ("1:00:00", False),
+        ("1-0:00", False),
+        ("0-2:00", False),
+        ("0-0:10", True),
+        ("0-1", False),
+        ("0-0:10:01", False),
+        ("garbage", False),
+    ],
 )
 def test_short_limits(asked: object, short: bool) -> None:
     assert timelimit.is_short(asked) == short
@@ -163,3 +176,12 @@ def test_short_array_tasks_ask_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [question.ask(), question.ask()] == [-1, -1]
     assert len(asked) == 1
     assert limit.end == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5", 300), ("5:30", 330), ("1:00:00", 3600), ("2-3", 183600), ("2-3:04", 183840), ("2-3:04:05", 183845),
+     ("0-2:00", 7200), ("", None), ("1-", None), ("-1", None), ("1:2:3:4", None), ("1h", None), ("5\n", None)],
+)  # fmt: skip
+def test_the_time_asked_for_in_sbatchs_words(text: str, seconds: float | None) -> None:
+    assert timelimit.parse_asked(text) == seconds
