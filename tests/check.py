@@ -2,7 +2,7 @@
 """The one test command. `python3 tests/check.py` on a fresh machine installs what it needs and runs everything.
 
     python3 tests/check.py              everything but `bench`: lint, types, floors, every tier of tests, real Slurm too
-    python3 tests/check.py --fast       a minute and a half: no Slurm, nothing slow
+    python3 tests/check.py --fast       one minute: no Slurm, nothing slow
     python3 tests/check.py slurm        only the named sections (they are printed as headings), in their usual order
 
 Needs Python >= 3.11 with venv, and for the real Slurm either its Debian packages or root, to install them. Where a part
