@@ -9,14 +9,18 @@ from hpcbatch.cli.invoke import CHAINING, invoked_card, rehearsed, wait
 
 def create(call: Call) -> Answer:
     """Start the job and return at once; with `--stream` print its log, with `--wait` its progress, until it ended."""
-    from hpcbatch.operations.job_create import create_job, dry_run_job
+    from hpcbatch.operations.job_create import requested_job
+    from hpcbatch.operations.pipeline_dry_run import dry_run_pipeline
+    from hpcbatch.operations.pipelines import start_pipeline
 
     args = call.args
-    asked = {"file": args.file, "sets": args.sets, "name": args.name, "experiment": args.experiment_name,
-             "dependency": args.dependency}  # fmt: skip
+    request = requested_job(
+        call.workspace, file=args.file, sets=args.sets, name=args.name, experiment=args.experiment_name,
+        dependency=args.dependency, needs_slurm=args.parsable and not args.dry_run,
+    )  # fmt: skip
     if args.dry_run:
-        return rehearsed(dry_run_job(call.workspace, **asked))
-    job = create_job(call.workspace, say=render.note, needs_slurm=args.parsable, **asked)
+        return rehearsed(dry_run_pipeline(call.workspace, request))
+    job = start_pipeline(call.workspace, request, say=render.note)
     for each in job.get("warnings") or ():
         render.warning(each)
     if args.parsable:

@@ -11,7 +11,8 @@ from hpcbatch.client.job import Job
 from hpcbatch.client.pipelines import PipelineJob
 from hpcbatch.client.progress import said
 from hpcbatch.operations import job_notes, jobs
-from hpcbatch.operations.job_create import create_job
+from hpcbatch.operations.job_create import requested_job
+from hpcbatch.operations.pipelines import start_pipeline
 
 
 class Jobs(Collection):
@@ -22,7 +23,7 @@ class Jobs(Collection):
 
         Raises SpecError, NotFound, Conflict, SchedulerError; what the job was warned of is warned of here.
         """
-        shown = create_job(self._ws, file=job.loaded(), say=said)
+        shown = start_pipeline(self._ws, requested_job(self._ws, file=job.loaded()), say=said)
         for each in shown.get("warnings") or ():
             warnings.warn(each, stacklevel=2)
         return Job(self._ws, shown)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hpcbatch.errors import SpecError
 from hpcbatch.operations.components import component_document, pipeline_body
-from hpcbatch.operations.pipeline_dry_run import dry_run_pipeline
 from hpcbatch.operations.pipeline_steps import component_named, compute_name, literal_node
-from hpcbatch.operations.pipelines import PipelineRequest, sealed_record, start_pipeline
+from hpcbatch.operations.pipelines import PipelineRequest, sealed_record
 from hpcbatch.operations.versions import Source, document_from, located
 from hpcbatch.operations.workspace import Workspace
 from hpcbatch.spec.base import lowered, parse
@@ -23,7 +22,7 @@ _COMMAND_STEP = "command"
 _OF_THE_JOB = ("$schema", "name", "type", "display_name", "experiment_name", "description", "tags", "properties")
 
 
-def create_job(
+def requested_job(
     ws: Workspace,
     *,
     file: Source,
@@ -32,38 +31,21 @@ def create_job(
     experiment: str | None = None,
     dependency: str | None = None,
     needs_slurm: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Start the job in *file* and return at once; the dict is what `job show` says. *say* is told of what takes time.
+) -> PipelineRequest:
+    """The job in *file* with what was said beside it, for `start_pipeline` and `dry_run_pipeline`.
 
-    With a name (in the file or given) the call is idempotent, as `invoke` is. Raises SpecError, NotFound, Conflict,
-    FilesystemError, SchedulerError; nothing is submitted then.
+    With a name (in the file or given) starting it is idempotent, as `invoke` is. Raises SpecError, NotFound.
     """
     loaded = document_from(file, sets, {"name": name, "experiment_name": experiment})
-    request = replace(job_request(ws, loaded), dependency=dependency, needs_slurm=needs_slurm)
-    return start_pipeline(ws, request, say=say)
-
-
-def dry_run_job(
-    ws: Workspace,
-    *,
-    file: Source,
-    name: str | None = None,
-    sets: Sequence[str] = (),
-    experiment: str | None = None,
-    dependency: str | None = None,
-) -> dict[str, Any]:
-    """What `create_job` would make and submit; nothing is. Raises what it raises."""
-    loaded = document_from(file, sets, {"name": name, "experiment_name": experiment})
-    return dry_run_pipeline(ws, replace(job_request(ws, loaded), dependency=dependency))
+    return replace(job_request(ws, loaded), dependency=dependency, needs_slurm=needs_slurm)
 
 
 def validate_job(ws: Workspace, *, file: Source, sets: Sequence[str] = ()) -> dict[str, Any]:
     """What Azure ML says of a job that could be created: `result` is `Succeeded`. Nothing is started or written.
 
-    Raises what `create_job` would raise.
+    Raises what creating it would raise.
     """
-    record, _ = sealed_record(ws, job_request(ws, document_from(file, sets, {})))
+    record, _ = sealed_record(ws, requested_job(ws, file=file, sets=sets))
     return {"result": "Succeeded", "errors": [], "warnings": list(record.warnings)}
 
 
